@@ -1,0 +1,3 @@
+//! The `cardea` binary.
+
+fn main() {}
