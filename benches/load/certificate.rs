@@ -1,0 +1,128 @@
+//! The certificate that every proxy serves and the client configuration that accepts only it.
+//!
+//! Made once per run, before any proxy starts. Everybody gets the same P-256 key, and the client
+//! offers one key share and one cipher suite, so that a handshake is the same work for all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+
+/// The domain that everything is measured under.
+pub(crate) const DOMAIN: &str = "bench.test";
+
+/// The certificate's files, and the client's side of it.
+pub(crate) struct Certificate {
+    /// PEM chain.
+    pub chain: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+    /// Chain and key in one file, as HAProxy wants them.
+    pub combined: PathBuf,
+    /// TLS 1.3 without resumption, pinned to this certificate.
+    pub client: Arc<ClientConfig>,
+}
+
+impl Certificate {
+    /// Makes a certificate for [`DOMAIN`] and its subdomains, with its files in `directory`.
+    pub(crate) fn create(directory: &Path) -> Result<Self> {
+        let key_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let names = vec![DOMAIN.to_owned(), format!("*.{DOMAIN}")];
+        let certificate = CertificateParams::new(names)?.self_signed(&key_pair)?;
+        let [chain, key, combined] =
+            ["site.pem", "site.key", "site-combined.pem"].map(|name| directory.join(name));
+        write(&chain, &certificate.pem())?;
+        write(&key, &key_pair.serialize_pem())?;
+        write(&combined, &(certificate.pem() + &key_pair.serialize_pem()))?;
+        let client = Arc::new(client(certificate.der().clone())?);
+        Ok(Self {
+            chain,
+            key,
+            combined,
+            client,
+        })
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn client(certificate: CertificateDer<'static>) -> Result<ClientConfig> {
+    let provider = Arc::new(CryptoProvider {
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        ..aws_lc_rs::default_provider()
+    });
+    let verifier = Arc::new(Pinned {
+        certificate,
+        provider: Arc::clone(&provider),
+    });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Accepts one certificate, byte for byte. Walking a chain would only cost the client time; the
+/// handshake signature is still checked, so a proxy that signs wrongly is found.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General(
+                "not the certificate of this run".into(),
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not offered".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

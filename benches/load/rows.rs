@@ -1,0 +1,260 @@
+//! The rows of the table, by stage. A stage is a configuration under which rows are measured; its
+//! proxies take turns round by round, so that a change of the machine's mood hits all of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::certificate::Certificate;
+use crate::client::tally::Tally;
+use crate::client::{Client, Plan};
+use crate::origin::{LARGE_PATH, Origin, SMALL_PATH};
+use crate::process::CpuTime;
+use crate::report::{Bar, Report, Row, Sample};
+use crate::rivals::Proxy;
+use crate::running::{Running, Setting};
+
+pub(crate) mod hosts;
+pub(crate) mod idle;
+pub(crate) mod reload;
+
+/// What all stages share.
+pub(crate) struct Bench {
+    /// The proxies, in column order.
+    pub proxies: Vec<Proxy>,
+    /// The origin behind all of them.
+    pub origin: Origin,
+    /// The certificate that all of them serve.
+    pub certificate: Certificate,
+    /// Where configurations and logs go.
+    pub directory: PathBuf,
+    /// The rows that were asked for.
+    pub rows: Vec<&'static str>,
+    /// How long and how often to measure.
+    pub effort: Effort,
+}
+
+/// How long and how often to measure.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    /// Times that each proxy gets its turn.
+    pub rounds: usize,
+    /// Load before the measurement, per turn.
+    pub warm_up: Duration,
+    /// The measurement, per turn.
+    pub window: Duration,
+    /// Reloads in the reload row.
+    pub reloads: usize,
+    /// Hosts where there are many.
+    pub hosts: usize,
+}
+
+/// A row that is CPU time per request under one kind of load.
+struct Work {
+    row: Row,
+    tls: bool,
+    keepalive: usize,
+    fresh: usize,
+    path: &'static str,
+}
+
+/// The connection counts: 64 as an edge with some concurrency, 32 new ones at a time so that a
+/// handshake waits for others, 16 large downloads so that socket buffers fill.
+const WORKS: [Work; 6] = [
+    Work {
+        row: row("http", "keepalive small GET, HTTP", 0.9),
+        tls: false,
+        keepalive: 64,
+        fresh: 0,
+        path: SMALL_PATH,
+    },
+    Work {
+        row: row("https", "keepalive small GET, HTTPS", 0.9),
+        tls: true,
+        keepalive: 64,
+        fresh: 0,
+        path: SMALL_PATH,
+    },
+    Work {
+        row: row("http-new", "new connection + request, HTTP", 1.0),
+        tls: false,
+        keepalive: 0,
+        fresh: 32,
+        path: SMALL_PATH,
+    },
+    Work {
+        row: row("https-new", "new connection + request, HTTPS", 0.85),
+        tls: true,
+        keepalive: 0,
+        fresh: 32,
+        path: SMALL_PATH,
+    },
+    Work {
+        row: row("http-1m", "1 MiB body, HTTP", 0.8),
+        tls: false,
+        keepalive: 16,
+        fresh: 0,
+        path: LARGE_PATH,
+    },
+    Work {
+        row: row("https-1m", "1 MiB body, HTTPS", 0.9),
+        tls: true,
+        keepalive: 16,
+        fresh: 0,
+        path: LARGE_PATH,
+    },
+];
+
+const fn row(id: &'static str, title: &'static str, of_best: f64) -> Row {
+    Row {
+        id,
+        title,
+        unit: "µs CPU",
+        bar: Bar::OfBestRival(of_best),
+    }
+}
+
+/// Every row in table order.
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    WORKS.iter().map(|work| &work.row).chain([
+        &idle::ROW,
+        &hosts::MEMORY,
+        &hosts::MEMORY_USED,
+        &hosts::RATIO,
+        &hosts::RATIO_SHARED,
+        &reload::LIVE,
+        &reload::FAILED,
+    ])
+}
+
+impl Bench {
+    /// Runs every stage that a wanted row needs.
+    pub(crate) fn run(&self, report: &mut Report) -> Result<()> {
+        self.one_host(report)?;
+        idle::run(self, report)?;
+        hosts::run(self, report)?;
+        reload::live(self, report)?;
+        reload::failed(self, report)
+    }
+
+    /// Whether a row was asked for.
+    pub(crate) fn wants(&self, row: &Row) -> bool {
+        self.rows.contains(&row.id)
+    }
+
+    /// Starts one proxy for a stage.
+    pub(crate) fn start<'p>(&self, proxy: &'p Proxy, setting: Setting) -> Result<Running<'p>> {
+        Running::start(
+            proxy,
+            setting,
+            &self.origin,
+            &self.certificate,
+            &self.directory,
+        )
+    }
+
+    /// A plan for small requests to `hosts`; callers change what they need differently.
+    pub(crate) fn plan(&self, running: &Running<'_>, hosts: &[String]) -> Plan {
+        Plan {
+            target: running.http,
+            tls: None,
+            keepalive: 64,
+            fresh: 0,
+            hosts: hosts.into(),
+            path: SMALL_PATH,
+            body: Arc::clone(&self.origin.bodies.small),
+            rate: None,
+        }
+    }
+
+    /// The rows with one host: everything is started once and takes turns.
+    fn one_host(&self, report: &mut Report) -> Result<()> {
+        if !WORKS.iter().any(|work| self.wants(&work.row)) {
+            return Ok(());
+        }
+        let started = self
+            .proxies
+            .iter()
+            .map(|proxy| self.start(proxy, Setting::ONE));
+        let started = started.collect::<Result<Vec<_>>>()?;
+        for work in WORKS.iter().filter(|work| self.wants(&work.row)) {
+            for round in 0..self.effort.rounds {
+                eprintln!(
+                    "{}: round {} of {}",
+                    work.row.id,
+                    round + 1,
+                    self.effort.rounds
+                );
+                for running in &started {
+                    let sample = self.cpu(running, self.work_plan(work, running), report)?;
+                    report.add(&work.row, running.name(), sample);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn work_plan(&self, work: &Work, running: &Running<'_>) -> Plan {
+        let large = work.path == LARGE_PATH;
+        let bodies = &self.origin.bodies;
+        Plan {
+            target: if work.tls {
+                running.https
+            } else {
+                running.http
+            },
+            tls: work.tls.then(|| Arc::clone(&self.certificate.client)),
+            keepalive: work.keepalive,
+            fresh: work.fresh,
+            path: work.path,
+            body: Arc::clone(if large { &bodies.large } else { &bodies.small }),
+            ..self.plan(running, &Setting::ONE.host_names())
+        }
+    }
+
+    /// CPU microseconds per response under a plan.
+    pub(crate) fn cpu(
+        &self,
+        running: &Running<'_>,
+        plan: Plan,
+        report: &mut Report,
+    ) -> Result<Sample> {
+        let mut client = Client::start(plan)?;
+        client.run(self.effort.warm_up)?;
+        let warm_up = client.take();
+        let upstream = self.origin.accepted();
+        let before = running.process.cpu()?;
+        client.run(self.effort.window)?;
+        let spent = running.process.cpu()?.since(before);
+        let tally = client.take();
+        let upstream = self.origin.accepted() - upstream;
+        for (phase, tally) in [("warm-up", &warm_up), ("measurement", &tally)] {
+            if tally.failed() > 0 {
+                report.remark(format!("{} failed in {phase}: {tally}", running.name()));
+            }
+        }
+        anyhow::ensure!(tally.completed > 0, "{} answered nothing", running.name());
+        Ok(Sample {
+            value: per_request(spent, &tally),
+            notes: notes(spent, &tally, upstream),
+        })
+    }
+}
+
+fn per_request(spent: CpuTime, tally: &Tally) -> f64 {
+    spent.total.as_secs_f64() * 1e6 / tally.completed as f64
+}
+
+fn notes(spent: CpuTime, tally: &Tally, upstream: u64) -> Vec<(&'static str, f64)> {
+    vec![
+        ("user_us", per_request(spent, tally) * spent.user_share()),
+        ("requests_per_s", tally.throughput()),
+        ("p50_ms", tally.latency.quantile_ms(0.5)),
+        ("p99_ms", tally.latency.quantile_ms(0.99)),
+        ("client_connections", tally.connections as f64),
+        ("upstream_connections", upstream as f64),
+        ("failed", tally.failed() as f64),
+    ]
+}

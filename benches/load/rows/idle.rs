@@ -1,0 +1,123 @@
+//! Memory per idle TLS connection: how much a proxy grows when clients connect, ask once, and
+//! stay.
+//!
+//! The slope between two numbers of connections, so that what the first connections make a proxy
+//! set up does not count. Every connection is used again at the end, to prove that it was kept.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use super::Bench;
+use crate::certificate::DOMAIN;
+use crate::client::response::{Response, Verdict};
+use crate::origin::SMALL_PATH;
+use crate::process::Process;
+use crate::report::{Bar, Report, Row, Sample};
+use crate::running::{Running, Setting};
+
+/// The row.
+pub(crate) const ROW: Row = Row {
+    id: "idle-tls",
+    title: "memory per idle TLS connection",
+    unit: "KiB",
+    bar: Bar::OfBestRival(1.0),
+};
+
+/// The two numbers of connections that the slope is taken between.
+const BASE: usize = 500;
+const FULL: usize = 2500;
+/// A proxy that answers slower than this is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Memory is read when it has stopped changing, or after this long.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Measures the row; a fresh process per proxy and round, so that no freed memory is reused.
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    if !bench.wants(&ROW) {
+        return Ok(());
+    }
+    for round in 0..bench.effort.rounds.min(3) {
+        eprintln!("{}: round {}", ROW.id, round + 1);
+        for proxy in &bench.proxies {
+            let running = bench.start(proxy, Setting::ONE)?;
+            let value = kib_per_connection(bench, &running)
+                .with_context(|| format!("idle connections of {}", proxy.name))?;
+            report.add(
+                &ROW,
+                &proxy.name,
+                Sample {
+                    value,
+                    notes: Vec::new(),
+                },
+            );
+        }
+    }
+    Ok(())
+}
+
+fn kib_per_connection(bench: &Bench, running: &Running<'_>) -> Result<f64> {
+    let mut streams = Vec::with_capacity(FULL);
+    let mut resident = [0; 2];
+    for (count, bytes) in [BASE, FULL].into_iter().zip(&mut resident) {
+        while streams.len() < count {
+            let mut stream = connect(bench, running)?;
+            ask(&mut stream, &bench.origin.bodies.small)?;
+            streams.push(stream);
+        }
+        *bytes = settled(&running.process)?;
+    }
+    for stream in &mut streams {
+        ask(stream, &bench.origin.bodies.small).context("a connection was not kept")?;
+    }
+    Ok((resident[1] as f64 - resident[0] as f64) / (FULL - BASE) as f64 / 1024.0)
+}
+
+fn connect(bench: &Bench, running: &Running<'_>) -> Result<Stream> {
+    let socket = TcpStream::connect(running.https).context("connect")?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let config = Arc::clone(&bench.certificate.client);
+    let tls = ClientConnection::new(config, ServerName::try_from(DOMAIN)?)?;
+    Ok(StreamOwned::new(tls, socket))
+}
+
+fn ask(stream: &mut Stream, body: &[u8]) -> Result<()> {
+    write!(
+        stream,
+        "GET {SMALL_PATH} HTTP/1.1\r\nHost: {DOMAIN}\r\nAccept: */*\r\n\r\n"
+    )?;
+    let mut response = Response::default();
+    let mut input = [0; 4096];
+    loop {
+        let count = stream.read(&mut input)?;
+        match response.feed(&input[..count], body) {
+            Verdict::Complete { close: false } => return Ok(()),
+            Verdict::Pending if count > 0 => {}
+            verdict => bail!("{verdict:?} after {count} bytes"),
+        }
+    }
+}
+
+/// Resident bytes once two readings agree to a percent.
+fn settled(process: &Process) -> Result<u64> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut last = process.resident_bytes()?;
+    loop {
+        thread::sleep(SETTLE_INTERVAL);
+        let now = process.resident_bytes()?;
+        if now.abs_diff(last) < last / 1000 || Instant::now() > deadline {
+            return Ok(now);
+        }
+        last = now;
+    }
+}

@@ -1,0 +1,230 @@
+//! Changing the configuration under load: how soon a saved route is live and what running traffic
+//! notices of it, and how many requests a hundred reloads fail.
+//!
+//! The load runs on a thread of its own while this one saves files and asks for the new state. A
+//! request counts as failed in every case in which a client would notice, also when a retry would
+//! have helped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::Bench;
+use crate::affinity::{self, Core};
+use crate::certificate::DOMAIN;
+use crate::client::tally::Tally;
+use crate::client::{Client, Plan};
+use crate::report::{Bar, Report, Row, Sample};
+use crate::running::{Running, Setting};
+
+/// Saved file to new route, among many hosts.
+pub(crate) const LIVE: Row = Row {
+    id: "hosts-live",
+    title: "10,000 hosts: saved file to new route live",
+    unit: "ms",
+    bar: Bar::Absolute(300.0),
+};
+/// Failed requests over all reloads.
+pub(crate) const FAILED: Row = Row {
+    id: "reloads",
+    title: "100 reloads under load: failed requests",
+    unit: "requests",
+    bar: Bar::Absolute(0.0),
+};
+
+/// A moderate load: the proxy has idle time that a reload can use, as a production one should.
+const LIVE_RATE: f64 = 4000.0;
+/// Hosts that the running traffic asks for; enough to be spread, few enough to be warm.
+const LIVE_TRAFFIC_HOSTS: usize = 64;
+/// Running traffic is watched this long before the first save and after a route is live.
+const QUIET: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(500);
+/// Keepalive and new connections in the reload row, for each of HTTP and HTTPS.
+const RELOAD_KEEPALIVE: usize = 32;
+const RELOAD_FRESH: usize = 4;
+/// A change that is not live by then has failed.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two probes for a change.
+const PROBE_INTERVAL: Duration = Duration::from_millis(2);
+/// How often the load looks whether its phase has changed.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// A client that runs beside this thread and counts apart in each phase.
+struct Background {
+    thread: JoinHandle<Result<Vec<Tally>>>,
+    phase: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Background {
+    fn start(plan: Plan, phases: usize) -> Result<Self> {
+        let phase = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (watched, ended) = (Arc::clone(&phase), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("load".into()).spawn(move || {
+            affinity::pin(Core::Client)?;
+            let mut client = Client::start(plan)?;
+            let mut tallies = vec![Tally::default(); phases];
+            while !ended.load(Ordering::Relaxed) {
+                let phase = watched.load(Ordering::Relaxed);
+                client.run(SLICE)?;
+                tallies[phase].merge(&client.take());
+            }
+            Ok(tallies)
+        })?;
+        Ok(Self {
+            thread,
+            phase,
+            stop,
+        })
+    }
+
+    fn enter(&self, phase: usize) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn finish(self) -> Result<Vec<Tally>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the load thread panicked"))?
+    }
+}
+
+/// Measures how soon a saved route is live, and p99 of running traffic before and meanwhile.
+pub(crate) fn live(bench: &Bench, report: &mut Report) -> Result<()> {
+    if !bench.wants(&LIVE) {
+        return Ok(());
+    }
+    let hosts = bench.effort.hosts;
+    let setting = Setting {
+        hosts,
+        upstreams: hosts,
+        generation: false,
+    };
+    for proxy in &bench.proxies {
+        eprintln!("{}: {}", LIVE.id, proxy.name);
+        let mut running = bench.start(proxy, setting)?;
+        let mut names = setting.host_names();
+        names.truncate(LIVE_TRAFFIC_HOSTS);
+        let plan = Plan {
+            rate: Some(LIVE_RATE),
+            ..bench.plan(&running, &names)
+        };
+        for round in 0..bench.effort.rounds {
+            let sample = add_host(&mut running, plan.clone(), round)
+                .with_context(|| format!("a new route on {}", proxy.name))?;
+            report.add(&LIVE, &proxy.name, sample);
+        }
+    }
+    Ok(())
+}
+
+fn add_host(running: &mut Running<'_>, plan: Plan, round: usize) -> Result<Sample> {
+    const WARM_UP: usize = 0;
+    const BEFORE: usize = 1;
+    const DURING: usize = 2;
+    let load = Background::start(plan, 3)?;
+    thread::sleep(SETTLE);
+    load.enter(BEFORE);
+    thread::sleep(QUIET);
+    let host = format!("new-{round}.{DOMAIN}");
+    load.enter(DURING);
+    let saved = Instant::now();
+    running.add_host(&host)?;
+    let live = wait_until(|| running.serves(&host))?.duration_since(saved);
+    thread::sleep(SETTLE);
+    let tallies = load.finish()?;
+    let failed = tallies[WARM_UP..].iter().map(Tally::failed).sum::<u64>();
+    let notes = vec![
+        ("p99_before_ms", tallies[BEFORE].latency.quantile_ms(0.99)),
+        ("p99_during_ms", tallies[DURING].latency.quantile_ms(0.99)),
+        ("max_during_ms", tallies[DURING].latency.quantile_ms(1.0)),
+        ("failed", failed as f64),
+    ];
+    Ok(Sample {
+        value: live.as_secs_f64() * 1e3,
+        notes,
+    })
+}
+
+/// Measures how many requests fail while the configuration is saved again and again.
+pub(crate) fn failed(bench: &Bench, report: &mut Report) -> Result<()> {
+    if !bench.wants(&FAILED) {
+        return Ok(());
+    }
+    let setting = Setting {
+        generation: true,
+        ..Setting::ONE
+    };
+    for proxy in &bench.proxies {
+        eprintln!("{}: {}", FAILED.id, proxy.name);
+        let mut running = bench.start(proxy, setting)?;
+        let http = Plan {
+            keepalive: RELOAD_KEEPALIVE,
+            fresh: RELOAD_FRESH,
+            ..bench.plan(&running, &setting.host_names())
+        };
+        let https = Plan {
+            target: running.https,
+            tls: Some(Arc::clone(&bench.certificate.client)),
+            ..http.clone()
+        };
+        let loads = [Background::start(http, 1)?, Background::start(https, 1)?];
+        let reloads = (1..=bench.effort.reloads).map(|generation| {
+            reload(&mut running, generation)
+                .with_context(|| format!("reload {generation} of {}", proxy.name))
+        });
+        let reloads = reloads.collect::<Result<Vec<_>>>();
+        let mut sum = Tally::default();
+        for load in loads {
+            load.finish()?.iter().for_each(|tally| sum.merge(tally));
+        }
+        if sum.failed() > 0 {
+            report.remark(format!(
+                "{} under {} reloads: {sum}",
+                proxy.name, bench.effort.reloads
+            ));
+        }
+        report.add(&FAILED, &proxy.name, failures(&sum, &reloads?));
+    }
+    Ok(())
+}
+
+/// One saved change, until a new connection is served from it.
+fn reload(running: &mut Running<'_>, generation: usize) -> Result<Duration> {
+    let saved = Instant::now();
+    running.set_generation(generation)?;
+    let live = wait_until(|| running.generation() == Some(generation))?;
+    Ok(live.duration_since(saved))
+}
+
+fn failures(sum: &Tally, reloads: &[Duration]) -> Sample {
+    let mut sorted = reloads.to_vec();
+    sorted.sort();
+    let middle = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    Sample {
+        value: sum.failed() as f64,
+        notes: vec![
+            ("requests", (sum.completed + sum.failed()) as f64),
+            ("connections", sum.connections as f64),
+            ("reload_ms", middle.as_secs_f64() * 1e3),
+            ("p99_ms", sum.latency.quantile_ms(0.99)),
+        ],
+    }
+}
+
+/// When a condition came to hold.
+fn wait_until(mut holds: impl FnMut() -> bool) -> Result<Instant> {
+    let begin = Instant::now();
+    while !holds() {
+        if begin.elapsed() > LIVE_TIMEOUT {
+            bail!("not live within {LIVE_TIMEOUT:?}");
+        }
+        thread::sleep(PROBE_INTERVAL);
+    }
+    Ok(Instant::now())
+}
