@@ -1,0 +1,31 @@
+//! How many instructions the data path's functions take: Gungraun over every case, one run each.
+//!
+//! `.ci/instructions` compares the counts with baseline.json. The names are written out because
+//! the attributes want literals; that comparison notices one that is missing here.
+
+#![expect(
+    missing_docs,
+    reason = "Gungraun's macros make public items without any"
+)]
+
+use cases::{Work, warm};
+use gungraun::{library_benchmark, library_benchmark_group, main};
+
+mod cases;
+
+// The work is returned, so that dropping it is not counted.
+#[library_benchmark(setup = warm)]
+#[bench::http1_request_short("http1_request_short")]
+#[bench::http1_request_browser("http1_request_browser")]
+#[bench::http1_request_in_three_reads("http1_request_in_three_reads")]
+#[bench::http1_response("http1_response")]
+#[bench::http1_chunked_body("http1_chunked_body")]
+#[bench::http1_write_request("http1_write_request")]
+#[bench::http1_write_response("http1_write_response")]
+fn case(mut work: Work) -> Work {
+    work();
+    work
+}
+
+library_benchmark_group!(name = cases_group, benchmarks = case);
+main!(library_benchmark_groups = cases_group);
