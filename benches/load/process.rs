@@ -201,7 +201,10 @@ fn cpu_of(pid: u32) -> Result<CpuTime> {
     let stat = Stat::read(pid)?;
     let mut nanos = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        // So may a thread; what it spent since the sample before is lost, the others' is not.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
+            continue;
+        };
         let run_time = text
             .split_whitespace()
             .next()
