@@ -1,0 +1,3 @@
+//! The life of a configuration.
+
+pub mod endpoints;

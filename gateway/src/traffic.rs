@@ -1,0 +1,4 @@
+//! The life of a request, in the order it is lived.
+
+pub mod balance;
+pub mod upstream;

@@ -1,0 +1,237 @@
+//! What one worker holds of the upstreams: whose turn it is, and the endpoint set it saw last.
+//! Everything here is the worker's own, so that choosing an endpoint, and keeping it for as long
+//! as an exchange lasts, writes to no memory that another worker reads.
+//!
+//! Must not: be shared. A worker that lags a moment behind a swap uses endpoints that were good a
+//! moment ago.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::breaker::{ConnectionPermit, RequestPermit, Saturated};
+use super::endpoint::{Endpoint, EndpointId};
+use super::gauge::Lane;
+use super::outlier::Outcome;
+use super::retry::{Attempt, NoRetry, RetryPermit};
+use super::set::{EndpointSet, Tried};
+use super::{Upstream, UpstreamId};
+use crate::traffic::balance::hash::hash_with;
+use crate::traffic::balance::{Balance, Draw};
+
+/// The upstreams as one worker knows them.
+#[derive(Debug)]
+pub struct LocalUpstreams {
+    worker: usize,
+    known: RefCell<HashMap<UpstreamId, Rc<LocalUpstream>, BuildHasherDefault<IdHasher>>>,
+}
+
+impl LocalUpstreams {
+    /// The upstreams of a worker, counted from zero.
+    pub fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The worker's part of an upstream.
+    pub fn of(&self, upstream: &Arc<Upstream>) -> Rc<LocalUpstream> {
+        let mut known = self.known.borrow_mut();
+        let local = known
+            .entry(upstream.id)
+            .or_insert_with(|| Rc::new(LocalUpstream::new(upstream, self.worker)));
+        Rc::clone(local)
+    }
+
+    /// Forgets upstreams that a new configuration no longer has.
+    pub fn retain(&self, is_current: impl Fn(&Upstream) -> bool) {
+        self.known
+            .borrow_mut()
+            .retain(|_, local| is_current(&local.upstream));
+    }
+
+    /// The endpoints that requests may still be sent to; connections to others can be closed.
+    pub fn endpoint_ids(&self) -> HashSet<EndpointId> {
+        let known = self.known.borrow();
+        let sets = known.values().map(|local| local.set());
+        sets.flat_map(|set| set.0.endpoints().iter().map(|it| it.id).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+/// One worker's part of an upstream.
+#[derive(Debug)]
+pub struct LocalUpstream {
+    upstream: Arc<Upstream>,
+    lane: Lane,
+    turn: Cell<u32>,
+    set: RefCell<Rc<LocalSet>>,
+}
+
+/// A set with a reference count of the worker's own.
+#[derive(Debug)]
+struct LocalSet(Arc<EndpointSet>);
+
+/// Why there is no endpoint for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEndpoint {
+    /// None is known: no name of the upstream has resolved yet.
+    #[error("no endpoint of the upstream is known")]
+    Unresolved,
+    /// The request failed at each that may be used, or none has any weight.
+    #[error("no further endpoint of the upstream can be used")]
+    Exhausted,
+}
+
+impl LocalUpstream {
+    fn new(upstream: &Arc<Upstream>, worker: usize) -> Self {
+        // Workers that all began with the first endpoint would march in step.
+        let start = hash_with(worker as u64, u64::from(upstream.id.0)) as u32;
+        Self {
+            upstream: Arc::clone(upstream),
+            lane: Lane::of_worker(worker),
+            turn: Cell::new(start),
+            set: RefCell::new(Rc::new(LocalSet(upstream.endpoints()))),
+        }
+    }
+
+    /// The upstream.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Where this worker counts.
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Admits a request under the upstream's cap; it counts until the permit is dropped.
+    pub fn admit(self: &Rc<Self>) -> Result<RequestPermit, Saturated> {
+        RequestPermit::new(self)
+    }
+
+    /// Admits a connection under the upstream's cap; it counts until the permit is dropped.
+    pub fn admit_connection(&self) -> Result<ConnectionPermit, Saturated> {
+        ConnectionPermit::new(self)
+    }
+
+    /// Chooses an endpoint for a request that failed at those `tried`. The key is the hash of what
+    /// [`Balance::hash_by`] names, if the request has it.
+    pub fn choose(
+        self: &Rc<Self>,
+        random: u64,
+        key: Option<u64>,
+        tried: &Tried,
+    ) -> Result<Chosen, NoEndpoint> {
+        let set = self.set();
+        let draw = Draw {
+            turn: &self.turn,
+            random,
+            key,
+        };
+        match set.0.choose(draw, tried) {
+            Some(member) => Ok(Chosen {
+                local: Rc::clone(self),
+                set,
+                member,
+            }),
+            None if set.0.endpoints().is_empty() => Err(NoEndpoint::Unresolved),
+            None => Err(NoEndpoint::Exhausted),
+        }
+    }
+
+    /// Decides whether a failed attempt is repeated; the repeat counts against the retry budget
+    /// until the permit is dropped.
+    pub fn retry(self: &Rc<Self>, attempt: &Attempt) -> Result<RetryPermit, NoRetry> {
+        RetryPermit::new(self, attempt)
+    }
+
+    /// The set of now: a comparison, unless it was swapped.
+    fn set(&self) -> Rc<LocalSet> {
+        let mut set = self.set.borrow_mut();
+        if set.0.version() != self.upstream.version() {
+            *set = Rc::new(LocalSet(self.upstream.endpoints()));
+        }
+        Rc::clone(&set)
+    }
+}
+
+/// The endpoint chosen for an attempt. It stays valid when the set is swapped meanwhile.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    local: Rc<LocalUpstream>,
+    set: Rc<LocalSet>,
+    member: u16,
+}
+
+impl Deref for Chosen {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        let endpoint = self.set.0.endpoints().get(usize::from(self.member));
+        endpoint.expect("the member was chosen from this set, and sets do not change")
+    }
+}
+
+impl Chosen {
+    /// The worker's part of the upstream it belongs to.
+    pub fn upstream(&self) -> &Rc<LocalUpstream> {
+        &self.local
+    }
+
+    /// Counts a request as under way at the endpoint, until the guard is dropped.
+    pub fn begin(&self) -> ActiveRequest {
+        // Who compares endpoints by load needs one number; others need not share one.
+        let lane = match self.local.upstream.settings.balance {
+            Balance::LeastRequest => Lane::SHARED,
+            _ => self.local.lane,
+        };
+        self.state.active.enter(lane);
+        ActiveRequest {
+            chosen: self.clone(),
+            lane,
+        }
+    }
+
+    /// Takes note of how the attempt ended, for outlier ejection.
+    pub fn record(&self, outcome: Outcome) {
+        self.local.upstream.record(&self.set.0, self, outcome);
+    }
+}
+
+/// A request under way at an endpoint.
+#[derive(Debug)]
+pub struct ActiveRequest {
+    chosen: Chosen,
+    lane: Lane,
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.chosen.state.active.leave(self.lane);
+    }
+}
+
+/// Hashes an id that counts up: one multiplication spreads it.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
