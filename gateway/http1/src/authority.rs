@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::class::{NAME, is};
+use crate::class::{NAME, end_of, has_adjacent_dots};
 use crate::{HeadError, HeadFault, Span};
 
 /// A host and perhaps a port (RFC 3986 section 3.2, without user information).
@@ -43,19 +43,12 @@ pub fn parse_authority(bytes: &[u8]) -> Result<Authority, HeadError> {
 
 /// The end of a name, which is everything up to a colon.
 fn name_end(bytes: &[u8]) -> Result<usize, HeadError> {
-    let mut before = b'.';
-    for (at, &byte) in bytes.iter().enumerate() {
-        if !is(byte, NAME) || (byte == b'.' && before == b'.') {
-            return match byte {
-                b':' if at > 0 => Ok(at),
-                _ => Err(HeadError::new(HeadFault::BadHost, at)),
-            };
-        }
-        before = byte;
-    }
-    match bytes {
-        [] => Err(HeadError::new(HeadFault::BadHost, 0)),
-        _ => Ok(bytes.len()),
+    let end = end_of(bytes, 0, NAME);
+    let name = Span::new(0, end).of(bytes);
+    match name {
+        [] | [b'.', ..] => Err(HeadError::new(HeadFault::BadHost, 0)),
+        _ if has_adjacent_dots(name) => Err(HeadError::new(HeadFault::BadHost, 0)),
+        _ => Ok(end),
     }
 }
 

@@ -2,8 +2,8 @@
 //! around it is checked and dropped. What is sent on is framed anew by [`write`](mod@crate::write).
 
 use crate::class::{QUOTED, TEXT, TOKEN, is};
-use crate::field::{Role, Section};
-use crate::{ChunkError, ChunkFault, Field, HeadFault, HeadScan, Limits, Nominated};
+use crate::field::parse_trailers;
+use crate::{ChunkError, ChunkFault, Field, HeadFault, HeadScan, Limits};
 
 /// Digits of a chunk size: as many as 2^63 − 1 has, leading zeros counted.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -280,18 +280,13 @@ impl ChunkedDecoder {
             });
         };
         bytes.truncate(span.end as usize);
-        let nominated = &mut Nominated::default();
-        Section {
-            role: Role::Trailers,
-            limits: &limits,
-            fields,
-            nominated,
-        }
-        .parse(bytes, 0)
-        .map_err(located)?;
+        parse_trailers(bytes, &limits, fields).map_err(located)?;
         let consumed = at + (bytes.len() - before);
         self.offset += consumed as u64;
         self.state = State::Done;
         Ok(Step::End { consumed })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ const LOW: u64 = ONES * 0x7f;
 
 /// May stand in a token (RFC 9110 section 5.6.2): methods, field names, connection options.
 pub(crate) const TOKEN: u8 = 1 << 0;
+/// The same without the underscore, which field names are not to have.
+pub(crate) const PLAIN_TOKEN: u8 = 1 << 6;
 /// May stand in the path of a request target; see [`crate::Target`].
 pub(crate) const PATH: u8 = 1 << 1;
 /// May stand in the query of a request target; see [`crate::Target`].
@@ -44,6 +46,9 @@ const fn class_of(byte: u8) -> u8 {
         || matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
     {
         class |= TOKEN;
+        if byte != b'_' {
+            class |= PLAIN_TOKEN;
+        }
     }
     let subdelimiter = matches!(
         byte,
@@ -72,10 +77,16 @@ const fn class_of(byte: u8) -> u8 {
 }
 
 /// Whether `byte` is of `class`.
-#[inline]
+#[inline(always)]
 pub(crate) fn is(byte: u8, class: u8) -> bool {
+    of(byte) & class != 0
+}
+
+/// The classes of `byte`.
+#[inline(always)]
+fn of(byte: u8) -> u8 {
     // A u8 is always within 256 entries; the compiler drops the check.
-    CLASSES[byte as usize] & class != 0
+    CLASSES[byte as usize]
 }
 
 /// Whether `bytes` is a token.
@@ -85,13 +96,25 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// The first offset from `at` on whose byte is not of `class`, or the length.
-#[inline]
+#[inline(always)]
 pub(crate) fn end_of(bytes: &[u8], at: usize, class: u8) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest
-        .iter()
-        .position(|&byte| !is(byte, class))
-        .unwrap_or(rest.len())
+    let Some(rest) = bytes.get(at..) else {
+        return at;
+    };
+    let (eights, _) = rest.as_chunks::<8>();
+    let mut end = at;
+    for eight in eights {
+        if eight.iter().fold(class, |all, &byte| all & of(byte)) == 0 {
+            break;
+        }
+        end += 8;
+    }
+    while let Some(&byte) = bytes.get(end)
+        && is(byte, class)
+    {
+        end += 1;
+    }
+    end
 }
 
 /// The first offset from `at` on that holds a control character (HTAB included), or the length.
@@ -100,54 +123,81 @@ pub(crate) fn end_of(bytes: &[u8], at: usize, class: u8) -> usize {
 /// and pass.
 #[inline]
 pub(crate) fn text_end(bytes: &[u8], at: usize) -> usize {
-    search(bytes, at, controls, |byte| byte < 0x20 || byte == 0x7f)
+    search(
+        bytes,
+        at,
+        |word| below(word, 0x20) | deletes(word),
+        is_control,
+    )
 }
 
-/// The first offset from `at` on that holds a colon or anything but visible ASCII, or the length.
-#[inline]
-pub(crate) fn name_end(bytes: &[u8], at: usize) -> usize {
-    search(bytes, at, invisible_or_colon, |byte| {
-        byte <= b' ' || byte >= 0x7f || byte == b':'
-    })
-}
-
-/// The first offset from `at` on that `byte` holds for; `word` says the same of eight bytes, with
-/// the high bit of the first such byte set, and no bit below it.
+/// The same, except that DEL passes: for a caller who looks for it once and for all.
 #[inline(always)]
-fn search(
-    bytes: &[u8],
-    mut at: usize,
-    word: impl Fn(u64) -> u64,
-    byte: impl Fn(u8) -> bool,
-) -> usize {
-    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let hits = word(u64::from_le_bytes(*eight));
+pub(crate) fn text_end_but_del(bytes: &[u8], at: usize) -> usize {
+    search(bytes, at, |word| below(word, 0x20), |byte| byte < 0x20)
+}
+
+/// The first offset from `at` on that holds a colon, or the length.
+#[inline(always)]
+pub(crate) fn colon(bytes: &[u8], at: usize) -> usize {
+    search(bytes, at, |word| equal(word, b':'), |byte| byte == b':')
+}
+
+/// Whether two dots stand next to each other in bytes that are all of [`NAME`].
+#[inline]
+pub(crate) fn has_adjacent_dots(bytes: &[u8]) -> bool {
+    let (mut rest, mut found) = (bytes, 0);
+    while let Some(eight) = rest.first_chunk::<8>() {
+        // The slash, which could be marked falsely after a dot, is not of the class.
+        let dots = equal(u64::from_le_bytes(*eight), b'.') & HIGH;
+        found |= dots & (dots >> 8);
+        rest = rest.get(7..).unwrap_or_default();
+    }
+    found != 0 || rest.windows(2).any(|pair| pair == b"..")
+}
+
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
+}
+
+/// The first offset from `at` on whose byte `byte` holds for, or the length; `word` says the same
+/// of eight bytes, by the high bit of the first such byte and no high bit before it.
+#[inline(always)]
+fn search(bytes: &[u8], at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> usize {
+    let Some(rest) = bytes.get(at..) else {
+        return at;
+    };
+    let (eights, tail) = rest.as_chunks::<8>();
+    let mut at = at;
+    for eight in eights {
+        let hits = word(u64::from_le_bytes(*eight)) & HIGH;
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
         at += 8;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|&one| byte(one)).unwrap_or(rest.len())
+    at + tail.iter().position(|&one| byte(one)).unwrap_or(tail.len())
 }
 
-/// High bits where a byte is below 0x20 or equal to 0x7f.
-///
-/// `x - 0x20` sets the high bit of a byte below 0x20 and borrows only from bytes after it, so the
-/// lowest mark is exact; `(x & 0x7f) + 1` reaches 0x80 for 0x7f and 0xff, and `!x` takes back
-/// every byte that had its high bit set to begin with.
+/// High bits where a byte is below `limit`, which is at most 0x80. The subtraction sets the high
+/// bit of such a byte and borrows only from bytes after it, so that the first mark is exact;
+/// `!word` takes back the bytes that had theirs set before. The other bits are noise.
 #[inline(always)]
-fn controls(word: u64) -> u64 {
-    (word.wrapping_sub(ONES * 0x20) | ((word & LOW) + ONES)) & !word & HIGH
+fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * limit as u64) & !word
 }
 
-/// High bits where a byte is at most 0x20, at least 0x7f, or a colon. The lowest mark is exact.
+/// High bits where a byte equals `byte`, no less exact than [`below`].
 #[inline(always)]
-fn invisible_or_colon(word: u64) -> u64 {
-    let colon = word ^ (ONES * b':' as u64);
-    let colons = colon.wrapping_sub(ONES) & !colon;
-    let below = word.wrapping_sub(ONES * 0x21) & !word;
-    (colons | below | ((word & LOW) + ONES) | word) & HIGH
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * byte as u64), 1)
+}
+
+/// High bits where a byte is DEL: adding one reaches 0x80 from 0x7f and, the high bit masked, from
+/// 0xff, which `!word` takes back.
+#[inline(always)]
+fn deletes(word: u64) -> u64 {
+    ((word & LOW) + ONES) & !word
 }
 
 #[cfg(test)]
@@ -158,17 +208,19 @@ mod tests {
     /// whatever stands around it.
     #[test]
     fn searches_agree_with_their_definition() {
-        for around in [b'a', b'~', 0x80, 0xff, b'!', b'9', b';'] {
+        for around in [b'a', b'~', 0x80, 0xff, b'!', b'9', b';', b' '] {
             for byte in 0..=255u8 {
                 for offset in 0..20 {
                     let mut bytes = [around; 20];
                     bytes[offset] = byte;
-                    let control = byte < 0x20 || byte == 0x7f;
-                    let expected = if control { offset } else { 20 };
-                    assert_eq!(text_end(&bytes, 0), expected, "{byte:#x} at {offset}");
-                    let stops = |b: u8| b <= b' ' || b >= 0x7f || b == b':';
-                    let expected = bytes.iter().position(|&b| stops(b)).unwrap_or(20);
-                    assert_eq!(name_end(&bytes, 0), expected, "{byte:#x} at {offset}");
+                    let check = |found, stops: fn(u8) -> bool| {
+                        let expected = bytes.iter().position(|&b| stops(b)).unwrap_or(20);
+                        assert_eq!(found, expected, "{byte:#x} at {offset} in {around:#x}");
+                    };
+                    check(text_end(&bytes, 0), is_control);
+                    check(text_end_but_del(&bytes, 0), |b| b < 0x20);
+                    check(colon(&bytes, 0), |b| b == b':');
+                    check(end_of(&bytes, 0, TOKEN), |b| !is(b, TOKEN));
                 }
             }
         }
@@ -179,9 +231,25 @@ mod tests {
         assert_eq!(text_end(b"\r\nabc", 2), 5);
         assert_eq!(text_end(b"abc", 3), 3);
         assert_eq!(text_end(b"abc", 9), 9);
-        assert_eq!(name_end(b"a:b:c", 2), 3);
+        assert_eq!(end_of(b"abc", 9, TOKEN), 9);
+        assert_eq!(colon(b"a:b:c", 2), 3);
         assert_eq!(end_of(b"GET /", 0, TOKEN), 3);
         assert_eq!(end_of(b"GET", 7, TOKEN), 7);
+    }
+
+    #[test]
+    fn adjacent_dots_are_found_wherever_they_are() {
+        for length in 0..30 {
+            let mut name = vec![b'a'; length];
+            assert!(!has_adjacent_dots(&name));
+            for at in 1..length {
+                (name[at - 1], name[at]) = (b'.', b'.');
+                assert!(has_adjacent_dots(&name), "at {at} of {length}");
+                name[at - 1] = b'-';
+                assert!(!has_adjacent_dots(&name), "at {at} of {length}");
+                name[at] = b'a';
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Field lines: the loop that heads and trailers share, and what the fields that decide about a
 //! message come to.
 
-use crate::class::{TOKEN, is, is_token, name_end, text_end};
+use crate::class::{PLAIN_TOKEN, TOKEN, colon, end_of, is_token, text_end_but_del};
 use crate::{
     Field, HeadError, HeadFault, Known, KnownSet, Limits, Span, Underscores, parse_content_length,
     parse_transfer_encoding,
@@ -113,69 +113,83 @@ impl Section<'_> {
         &mut self,
         bytes: &[u8],
         mut at: usize,
-    ) -> Result<(Decisions, usize), HeadError> {
-        let mut decisions = Decisions::default();
-        let mut left = match self.role {
-            Role::Trailers => self.limits.trailer_count_max,
-            Role::Request | Role::Response => self.limits.field_count_max,
-        };
+        decisions: &mut Decisions,
+    ) -> Result<usize, HeadError> {
         self.fields.clear();
         self.nominated.clear();
-        loop {
-            let colon = name_end(bytes, at);
-            if bytes.get(colon) != Some(&b':') || colon == at {
-                return match bytes.get(at..at + 2) {
-                    Some(b"\r\n") => Ok((decisions, at + 2)),
-                    _ => Err(not_a_name(bytes, at, colon)),
-                };
-            }
+        let mut left = self.limits.field_count_max;
+        let mut seen = KnownSet::EMPTY;
+        while bytes.get(at) != Some(&b'\r') {
+            let colon = colon(bytes, at);
+            let known = Known::of(bytes.get(at..colon).unwrap_or_default());
             let name = Span::new(at, colon);
-            let known = Known::of(name.of(bytes));
             let mut kept = known != Known::Other || self.admits(name, bytes)?;
             let (value, next) = value(bytes, colon + 1)?;
-            left = left
-                .checked_sub(1)
-                .ok_or_else(|| HeadError::new(HeadFault::TooManyFields, at))?;
             let field = Field { name, value, known };
-            if self.role == Role::Trailers {
-                kept &= known.is_allowed_in_trailers() && !is_forwarding(name.of(bytes));
-            } else if known.decides() {
-                kept = self.note(&mut decisions, field, bytes)?;
+            if known.decides() {
+                kept = self.note(decisions, field, bytes)?;
             }
             if kept {
-                decisions.known.insert(known);
+                seen.insert(known);
                 self.fields.push(field);
             }
+            if left == 0 {
+                return Err(HeadError::new(HeadFault::TooManyFields, at));
+            }
+            left -= 1;
             at = next;
+        }
+        decisions.known = seen;
+        match bytes.get(..at + 2) {
+            Some([section @ .., b'\r', b'\n']) => match memchr::memchr(0x7f, section) {
+                None => Ok(at + 2),
+                // The searches for the ends of names and values let it pass.
+                Some(at) => Err(HeadError::new(HeadFault::Control, at)),
+            },
+            _ => Err(not_a_line_end(bytes, at)),
         }
     }
 
     /// Whether a name that is not well-known is kept.
     #[inline]
     fn admits(&self, name: Span, bytes: &[u8]) -> Result<bool, HeadError> {
-        let mut kept = true;
-        for (offset, &byte) in name.of(bytes).iter().enumerate() {
-            if byte == b'_' && self.limits.underscores != Underscores::Keep {
-                if self.limits.underscores == Underscores::Reject {
-                    let at = name.start as usize + offset;
-                    return Err(HeadError::new(HeadFault::Underscore, at));
-                }
-                kept = false;
-            } else if !is(byte, TOKEN) {
-                let at = name.start as usize + offset;
-                return Err(HeadError::new(HeadFault::BadFieldName, at));
-            }
+        let plain = end_of(name.of(bytes), 0, PLAIN_TOKEN) == name.len();
+        if plain && !name.is_empty() && (name.end as usize) < bytes.len() {
+            return Ok(true);
         }
-        Ok(kept)
+        self.admits_odd(name, bytes)
+    }
+
+    #[cold]
+    fn admits_odd(&self, name: Span, bytes: &[u8]) -> Result<bool, HeadError> {
+        let at = name.start as usize;
+        let stop = end_of(bytes, at, TOKEN);
+        if stop == at || stop != name.end as usize || stop == bytes.len() {
+            return Err(not_a_name(bytes, at, stop));
+        }
+        match (
+            self.limits.underscores,
+            memchr::memchr(b'_', name.of(bytes)),
+        ) {
+            (Underscores::Reject, Some(offset)) => {
+                Err(HeadError::new(HeadFault::Underscore, at + offset))
+            }
+            (Underscores::Drop, Some(_)) => Ok(false),
+            _ => Ok(true),
+        }
     }
 
     /// Takes note of a field that decides about the message; whether to keep it in the list.
+    #[inline(never)]
     fn note(
         &mut self,
         decisions: &mut Decisions,
         field: Field,
         bytes: &[u8],
     ) -> Result<bool, HeadError> {
+        if self.role == Role::Trailers {
+            return Ok(true);
+        }
         let value = field.value.of(bytes);
         let at = |fault| HeadError::new(fault, field.value.start as usize);
         match field.known {
@@ -233,6 +247,17 @@ impl Section<'_> {
         field: Field,
         bytes: &[u8],
     ) -> Result<(), HeadError> {
+        match field.value.of(bytes) {
+            b"keep-alive" | b"Keep-Alive" => {
+                decisions.keep_alive = true;
+                return Ok(());
+            }
+            b"close" => {
+                decisions.close = true;
+                return Ok(());
+            }
+            _ => {}
+        }
         let mut start = field.value.start as usize;
         for element in field.value.of(bytes).split(|&byte| byte == b',') {
             let option = element.trim_ascii();
@@ -264,6 +289,30 @@ impl Section<'_> {
     }
 }
 
+/// Parses a whole trailer section, leaving out what [`Known::is_allowed_in_trailers`] forbids.
+pub(crate) fn parse_trailers(
+    bytes: &[u8],
+    limits: &Limits,
+    fields: &mut Vec<Field>,
+) -> Result<(), HeadError> {
+    let limits = &Limits {
+        field_count_max: limits.trailer_count_max,
+        ..*limits
+    };
+    let nominated = &mut Nominated::default();
+    Section {
+        role: Role::Trailers,
+        limits,
+        fields,
+        nominated,
+    }
+    .parse(bytes, 0, &mut Decisions::default())?;
+    fields.retain(|field| {
+        field.known.is_allowed_in_trailers() && !is_forwarding(field.name.of(bytes))
+    });
+    Ok(())
+}
+
 /// Whether a name is one of those by which proxies tell origins about the client.
 fn is_forwarding(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
@@ -279,19 +328,19 @@ fn has_trailers(value: &[u8]) -> bool {
 }
 
 /// The value that begins at `at`, without the whitespace around it, and where the next line is.
-#[inline]
+#[inline(always)]
 fn value(bytes: &[u8], at: usize) -> Result<(Span, usize), HeadError> {
-    let mut start = at;
+    let mut start = at + usize::from(bytes.get(at) == Some(&b' '));
     while let Some(b' ' | b'\t') = bytes.get(start) {
         start += 1;
     }
-    let mut stop = text_end(bytes, start);
+    let mut stop = text_end_but_del(bytes, start);
     while bytes.get(stop) == Some(&b'\t') {
-        stop = text_end(bytes, stop + 1);
+        stop = text_end_but_del(bytes, stop + 1);
     }
-    if bytes.get(stop..stop + 2) != Some(b"\r\n") {
+    let Some([b'\r', b'\n', ..]) = bytes.get(stop..) else {
         return Err(not_a_line_end(bytes, stop));
-    }
+    };
     let mut end = stop;
     while end > start && matches!(bytes.get(end - 1), Some(b' ' | b'\t')) {
         end -= 1;
@@ -323,3 +372,6 @@ fn not_a_name(bytes: &[u8], at: usize, stop: usize) -> HeadError {
     };
     HeadError::new(fault, offset)
 }
+
+#[cfg(test)]
+mod tests;

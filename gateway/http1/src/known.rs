@@ -153,20 +153,20 @@ impl Known {
     /// The interned form of a field name, whatever its case.
     ///
     /// One multiplication finds the only candidate, two or three word comparisons settle it.
-    #[inline]
+    #[inline(always)]
     pub fn of(name: &[u8]) -> Self {
         let (head, tail) = ends(name);
         let slot = slot(head, tail, name.len(), SEED);
-        let Some(entry) = SLOTS
-            .get(slot)
-            .and_then(|&index| ENTRIES.get(index as usize))
-        else {
+        // A vacant slot leads past the end.
+        let Some(entry) = ENTRIES.get(usize::from(SLOTS[slot])) else {
             return Self::Other;
         };
-        let ends_match = (head | entry.head_case) == entry.head
-            && (tail | entry.tail_case) == entry.tail
-            && name.len() == entry.name.len();
-        if !ends_match || (name.len() > 16 && !entry.name.as_bytes().eq_ignore_ascii_case(name)) {
+        let differs = ((head | entry.head_case) ^ entry.head)
+            | ((tail | entry.tail_case) ^ entry.tail)
+            | (name.len() as u64 ^ entry.length);
+        if differs != 0
+            || (name.len() > 16 && !entry.known.name().as_bytes().eq_ignore_ascii_case(name))
+        {
             return Self::Other;
         }
         entry.known
@@ -209,37 +209,37 @@ impl Known {
 
 /// A set of well-known names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KnownSet(u128);
+pub struct KnownSet([u64; 2]);
 
 // `Other` needs a bit as well.
 const _: () = assert!(COUNT < 128);
 
 impl KnownSet {
     /// The set of no name.
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self([0; 2]);
 
     /// Adds a name.
     #[inline]
     pub fn insert(&mut self, known: Known) {
-        self.0 |= 1 << known as u8;
+        self.0[usize::from(known as u8 >= 64)] |= 1 << (known as u8 % 64);
     }
 
     /// Whether a name is in the set.
     #[inline]
     pub fn contains(self, known: Known) -> bool {
-        self.0 & (1 << known as u8) != 0
+        self.0[usize::from(known as u8 >= 64)] & (1 << (known as u8 % 64)) != 0
     }
 
     /// Whether no name is in the set.
     #[inline]
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.0 == [0; 2]
     }
 }
 
 struct Entry {
-    name: &'static str,
     known: Known,
+    length: u64,
     /// The first and last eight bytes in lower case, and 0x20 where they are letters: or-ing that
     /// into a candidate folds the case of letters and of nothing else.
     head: u64,
@@ -314,8 +314,8 @@ const fn entry(known: Known) -> Entry {
     let (head, tail) = ends(name.as_bytes());
     let (head, tail) = (lower(head), lower(tail));
     Entry {
-        name,
         known,
+        length: name.len() as u64,
         head,
         head_case: case_of(head),
         tail,

@@ -55,6 +55,11 @@ mod response;
 mod chunked;
 pub mod write;
 
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod properties;
+
 pub use authority::{Authority, parse_authority};
 pub use chunked::{ChunkedDecoder, Step};
 pub use error::{ChunkError, ChunkFault, ErrorKind, HeadError, HeadFault};

@@ -2,7 +2,7 @@
 
 use crate::class::{TOKEN, end_of};
 use crate::field::{Decisions, Role, Section, not_a_line_end};
-use crate::target::{self, Parsed};
+use crate::target;
 use crate::{
     Authority, Field, Form, Framing, HeadError, HeadFault, HeadScan, KnownSet, Limits, Nominated,
     Span, Target, Upgrade,
@@ -123,6 +123,8 @@ impl RequestHead {
                 return Ok(None);
             };
             let head = buffer.get(start as usize..).unwrap_or_default();
+            // No complete head goes beyond its limit.
+            let head = head.get(..limits.head_bytes_max as usize).unwrap_or(head);
             if let Ok(end) = self.parse_start(head, limits) {
                 return Ok(Some(Span::new(0, end).shifted(start)));
             }
@@ -149,12 +151,12 @@ impl RequestHead {
     /// Parses the head that `bytes` start with; says where it ends.
     fn parse_start(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, HeadError> {
         let at = self.parse_method(bytes, limits)?;
-        let Parsed { target, authority } = Parsed::from_head(bytes, at, self.method)?;
-        let end = target.whole.end as usize;
+        let authority = self.target.read(bytes, at, self.method)?;
+        let end = self.target.whole.end as usize;
         if bytes.get(end) != Some(&b' ') {
             return Err(target::fault_at(bytes, end));
         }
-        if target.whole.len() > limits.target_bytes_max as usize {
+        if end - at > limits.target_bytes_max as usize {
             return Err(HeadError::new(HeadFault::TargetTooLong, at));
         }
         self.version = version(bytes, end + 1)?;
@@ -162,17 +164,17 @@ impl RequestHead {
         if bytes.get(line_end..line_end + 2) != Some(b"\r\n") {
             return Err(not_a_version_end(bytes, line_end));
         }
-        if target.form == Form::Asterisk && self.method != Method::Options {
+        if self.target.form == Form::Asterisk && self.method != Method::Options {
             return Err(HeadError::new(HeadFault::TargetForm, at));
         }
-        self.target = target;
         let mut section = Section {
             role: Role::Request,
             limits,
             fields: &mut self.fields,
             nominated: &mut self.nominated,
         };
-        let (decisions, end) = section.parse(bytes, line_end + 2)?;
+        let mut decisions = Decisions::default();
+        let end = section.parse(bytes, line_end + 2, &mut decisions)?;
         if end > limits.head_bytes_max as usize {
             return Err(HeadError::new(
                 HeadFault::HeadTooLong,
@@ -291,8 +293,8 @@ pub(crate) const VERSION_BYTES: usize = 8;
 #[inline]
 pub(crate) fn version(bytes: &[u8], at: usize) -> Result<Version, HeadError> {
     match bytes.get(at..at + VERSION_BYTES) {
-        Some(b"HTTP/1.1") => Ok(Version::Http11),
-        Some(b"HTTP/1.0") => Ok(Version::Http10),
+        Some(version) if version == b"HTTP/1.1" => Ok(Version::Http11),
+        Some(version) if version == b"HTTP/1.0" => Ok(Version::Http10),
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
@@ -314,3 +316,6 @@ fn not_a_version_end(bytes: &[u8], at: usize) -> HeadError {
         Some(_) => HeadError::new(HeadFault::BadVersion, at),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! reach a client as anything but an error of ours.
 
 use crate::class::text_end;
-use crate::field::{Role, Section, not_a_line_end};
+use crate::field::{Decisions, Role, Section, not_a_line_end};
 use crate::request::{VERSION_BYTES, version};
 use crate::{
     Field, Framing, HeadError, HeadFault, HeadScan, KnownSet, Limits, Method, Nominated, Span,
@@ -52,8 +52,12 @@ impl ResponseHead {
         buffer: &[u8],
         limits: &Limits,
     ) -> Result<Option<Span>, HeadError> {
+        // No complete head goes beyond its limit.
+        let window = buffer
+            .get(..limits.head_bytes_max as usize)
+            .unwrap_or(buffer);
         if scan.is_fresh()
-            && let Ok(end) = self.parse_start(buffer, limits)
+            && let Ok(end) = self.parse_start(window, limits)
         {
             return Ok(Some(Span::new(0, end)));
         }
@@ -102,7 +106,8 @@ impl ResponseHead {
             fields: &mut self.fields,
             nominated: &mut self.nominated,
         };
-        let (decisions, end) = section.parse(bytes, line_end + 2)?;
+        let mut decisions = Decisions::default();
+        let end = section.parse(bytes, line_end + 2, &mut decisions)?;
         if end > limits.head_bytes_max as usize {
             return Err(HeadError::new(
                 HeadFault::HeadTooLong,
@@ -186,3 +191,6 @@ fn status(bytes: &[u8]) -> Result<u16, HeadError> {
         None => Err(HeadError::new(HeadFault::Incomplete, bytes.len())),
     }
 }
+
+#[cfg(test)]
+mod tests;

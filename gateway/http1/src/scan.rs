@@ -84,11 +84,15 @@ impl HeadScan {
             start: Some(0),
             ..Self::new(self.section)
         };
-        fresh.advance(head, limits).err().unwrap_or(error)
+        match fresh.advance(head, limits) {
+            Err(error) => error,
+            Ok(None) => HeadError::new(HeadFault::Incomplete, head.len()),
+            Ok(Some(_)) => error,
+        }
     }
 
     /// Whether nothing of the message has been settled yet.
-    pub fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.at == 0
     }
 
@@ -166,3 +170,6 @@ impl HeadScan {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

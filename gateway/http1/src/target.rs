@@ -69,84 +69,73 @@ impl Target {
     }
 }
 
-/// A target and, for the forms that have one, its parsed authority; spans count from the head.
-pub(crate) struct Parsed {
-    pub(crate) target: Target,
-    pub(crate) authority: Option<Authority>,
-}
-
-impl Parsed {
-    /// From the target that starts at `start` and ends before a space, which is for the caller to
-    /// see to.
-    #[inline]
-    pub(crate) fn from_head(head: &[u8], start: usize, method: Method) -> Result<Self, HeadError> {
+impl Target {
+    /// Reads the target that starts at `start`, up to a byte that should be the space after it,
+    /// which is for the caller to see to. Says what authority it holds, in the forms that do.
+    #[inline(always)]
+    pub(crate) fn read(
+        &mut self,
+        head: &[u8],
+        start: usize,
+        method: Method,
+    ) -> Result<Option<Authority>, HeadError> {
         if head.get(start) == Some(&b'/') && method != Method::Connect {
-            let (path, query, end) = path_and_query(head, start);
-            let whole = Span::new(start, end);
-            let target = Target {
-                form: Form::Origin,
-                whole,
-                path,
-                query,
-                ..Target::default()
-            };
-            return Ok(Self {
-                target,
-                authority: None,
-            });
+            self.form = Form::Origin;
+            self.authority = Span::EMPTY;
+            let end = self.read_path_and_query(head, start);
+            self.whole = Span::new(start, end);
+            return Ok(None);
         }
-        Self::of_rare_form(head, start, method)
+        self.read_rare_form(head, start, method)
     }
 
     #[cold]
-    fn of_rare_form(head: &[u8], start: usize, method: Method) -> Result<Self, HeadError> {
+    fn read_rare_form(
+        &mut self,
+        head: &[u8],
+        start: usize,
+        method: Method,
+    ) -> Result<Option<Authority>, HeadError> {
+        *self = Self::default();
         if method == Method::Connect {
-            // An authority has no space, and a colon before its port.
+            // An authority has no space in it.
             let end = start + memchr::memchr(b' ', rest(head, start)).unwrap_or_default();
-            let whole = Span::new(start, end);
-            let target = Target {
-                form: Form::Authority,
-                whole,
-                authority: whole,
-                ..Target::default()
-            };
-            return Ok(Self {
-                target,
-                authority: Some(authority(head, whole)?),
-            });
+            self.form = Form::Authority;
+            self.whole = Span::new(start, end);
+            self.authority = self.whole;
+            return authority(head, self.authority).map(Some);
         }
-        if let Some([b'*', b' ']) = head.get(start..start + 2) {
-            let whole = Span::new(start, start + 1);
-            let target = Target {
-                form: Form::Asterisk,
-                whole,
-                ..Target::default()
-            };
-            return Ok(Self {
-                target,
-                authority: None,
-            });
+        if head.get(start..start + 2) == Some(b"* ") {
+            self.form = Form::Asterisk;
+            self.whole = Span::new(start, start + 1);
+            return Ok(None);
         }
         let (scheme, from) = scheme(head, start)?;
-        // The first byte that ends an authority, or that no authority holds, ends it; the latter
-        // is refused below or by the caller, who expects a space.
+        self.form = Form::Absolute(scheme);
+        // What no authority holds is refused as part of one, or by the caller.
         let length = rest(head, from)
             .iter()
             .position(|byte| matches!(byte, b'/' | b'?' | b' ' | b'\r'))
             .unwrap_or_default();
-        let span = Span::new(from, from + length);
-        let (path, query, end) = path_and_query(head, from + length);
-        let target = Target {
-            form: Form::Absolute(scheme),
-            whole: Span::new(start, end),
-            authority: span,
-            path,
-            query,
-        };
-        Ok(Self {
-            target,
-            authority: Some(authority(head, span)?),
-        })
+        self.authority = Span::new(from, from + length);
+        let end = self.read_path_and_query(head, from + length);
+        self.whole = Span::new(start, end);
+        authority(head, self.authority).map(Some)
+    }
+
+    /// Reads path and query from `start` on; says where they end, at the first byte that is
+    /// neither's.
+    #[inline(always)]
+    fn read_path_and_query(&mut self, head: &[u8], start: usize) -> usize {
+        let path_end = end_of(head, start, PATH);
+        self.path = Span::new(start, path_end);
+        self.query = None;
+        if head.get(path_end) != Some(&b'?') {
+            return path_end;
+        }
+        let query_end = end_of(head, path_end + 1, QUERY);
+        self.query = Some(Span::new(path_end + 1, query_end));
+        query_end
     }
 }
 
@@ -181,18 +170,6 @@ fn scheme(head: &[u8], start: usize) -> Result<(Scheme, usize), HeadError> {
     }
 }
 
-/// Path and query from `start` on, and where they end: at the first byte that is neither's.
-#[inline]
-fn path_and_query(head: &[u8], start: usize) -> (Span, Option<Span>, usize) {
-    let path_end = end_of(head, start, PATH);
-    let path = Span::new(start, path_end);
-    if head.get(path_end) != Some(&b'?') {
-        return (path, None, path_end);
-    }
-    let query_end = end_of(head, path_end + 1, QUERY);
-    (path, Some(Span::new(path_end + 1, query_end)), query_end)
-}
-
 /// Why the target that was read up to `at` does not end in the space that follows a target.
 #[cold]
 pub(crate) fn fault_at(head: &[u8], at: usize) -> HeadError {
@@ -204,3 +181,6 @@ pub(crate) fn fault_at(head: &[u8], at: usize) -> HeadError {
     };
     HeadError::new(fault, at)
 }
+
+#[cfg(test)]
+mod tests;

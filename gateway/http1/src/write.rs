@@ -238,3 +238,6 @@ status_lines! {
     510 "Not Extended"
     511 "Network Authentication Required"
 }
+
+#[cfg(test)]
+mod tests;
