@@ -115,10 +115,15 @@ impl EndpointsSupervisor {
     }
 }
 
+/// The shortest wait of a task between two rounds, whatever intervals are configured.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
 /// A duration up to a tenth longer or shorter, so that what began together does not stay together.
 fn jittered(duration: Duration) -> Duration {
     let lot = RandomState::new().hash_one(0) as u32;
-    duration.mul_f64(0.9 + 0.2 * f64::from(lot) / f64::from(u32::MAX))
+    let factor = 0.9 + 0.2 * f64::from(lot) / f64::from(u32::MAX);
+    let wait = Duration::try_from_secs_f64(duration.as_secs_f64() * factor).unwrap_or(duration);
+    wait.max(WAIT_MIN)
 }
 
 #[cfg(test)]

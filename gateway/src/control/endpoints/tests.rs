@@ -313,4 +313,6 @@ fn jitter_stays_within_a_tenth() {
     );
     let (least, most) = (lots.iter().min(), lots.iter().max());
     assert!(least < Some(&(second * 95 / 100)) && most > Some(&(second * 105 / 100)));
+    assert_eq!(jittered(Duration::MAX), Duration::MAX);
+    assert_eq!(jittered(Duration::ZERO), WAIT_MIN);
 }

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::gauge::{Gauge, Lane};
 use super::local::LocalUpstream;
@@ -20,7 +20,7 @@ pub struct Caps {
     pub requests_max: u32,
 }
 
-/// What is under way at an upstream. It outlives a change of the upstream's settings, so that a
+/// What is under way at an upstream, and what it has been through. It outlives a change of the upstream's settings, so that a
 /// reload does not open the caps.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -30,6 +30,8 @@ pub struct Load {
     pub connections: Gauge,
     /// Attempts under way that are not the first of their request.
     pub retries: AtomicU32,
+    /// Ejections so far, of endpoints that are gone, too.
+    pub ejections_total: AtomicU64,
 }
 
 /// The upstream has all that it may have; the client is answered 503 `upstream_saturated`.

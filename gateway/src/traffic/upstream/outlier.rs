@@ -160,6 +160,7 @@ impl Upstream {
         match ejections.ends_at {
             None => {
                 let lasts = ejections.begin(settings, now);
+                self.load.ejections_total.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     upstream = %self.name,
                     endpoint = %endpoint.address,

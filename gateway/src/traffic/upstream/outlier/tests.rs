@@ -135,6 +135,7 @@ async fn an_ejection_runs_its_course() {
     assert_eq!(upstream.tend(back), None);
     assert_eq!(each(&local).len(), 2);
     assert_eq!(endpoint.report().ejections_total, 1);
+    assert_eq!(upstream.load.ejections_total.load(Ordering::Relaxed), 1);
 
     // On probation: the first failure is enough, and costs twice as much.
     fail(&endpoint, 1);
