@@ -1,0 +1,295 @@
+//! The document model: what a configuration can say, whatever its source. Every section is a type
+//! with its defaults in one place; every value parses into something valid.
+//!
+//! Must not: know how it is compiled, or hold two ways to say the same thing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::origin::Located;
+use crate::policy::Policies;
+
+/// Declares a section: its fields with their docs, types and defaults, all optional to write.
+macro_rules! section {
+    ($(#[$meta:meta])* pub struct $Name:ident {
+        $($(#[$doc:meta])* pub $field:ident: $Type:ty = $default:expr,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $Name { $($(#[$doc])* pub $field: $Type,)* }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+pub(crate) use section;
+
+mod listener;
+mod route;
+mod switch;
+mod upstream;
+mod value;
+
+pub use listener::{
+    Alpn, Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts, ListenerTls,
+    TlsVersion,
+};
+pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
+pub use switch::Switch;
+pub use upstream::{
+    Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
+    StatusRange, Upstream, UpstreamLimits, UpstreamTls, Verify,
+};
+pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period, SecretText};
+
+section! {
+    /// A configuration of the gateway.
+    pub struct Document {
+        /// Further files, as paths or globs relative to this one. They may hold `certificates`,
+        /// `domains` and `upstreams`.
+        pub include: Vec<Located<String>> = Vec::new(),
+        /// Worker threads; as many as there are processors if not set.
+        pub workers: Option<u16> = None,
+        /// The admin listener, or `off`.
+        pub admin: Switch<Admin> = Switch::On(Admin::default()),
+        /// The gateway's own log.
+        pub diagnostics: DiagnosticsLog = DiagnosticsLog::default(),
+        /// The access log, or `off`.
+        pub access_log: Switch<AccessLog> = Switch::On(AccessLog::default()),
+        /// How the gateway shuts down.
+        pub shutdown: Shutdown = Shutdown::default(),
+        /// How names of endpoints are resolved.
+        pub resolver: Resolver = Resolver::default(),
+        /// How origins are told who the client is.
+        pub forwarding: Forwarding = Forwarding::default(),
+        /// How the gateway's own responses look.
+        pub responses: Responses = Responses::default(),
+        /// Policies for every request. The most specific level wins, or all levels apply, as the
+        /// policy says.
+        pub policies: Policies = Policies::default(),
+        /// Where the gateway listens.
+        pub listeners: Vec<Located<Listener>> = Vec::new(),
+        /// Certificates, chosen by the names in them.
+        pub certificates: Vec<Located<Certificate>> = Vec::new(),
+        /// The domains and their routes.
+        pub domains: Vec<Located<Domain>> = Vec::new(),
+        /// Where requests go, by name.
+        pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
+    }
+}
+
+section! {
+    /// What an included file may hold.
+    pub struct Fragment {
+        /// See the document.
+        pub certificates: Vec<Located<Certificate>> = Vec::new(),
+        /// See the document.
+        pub domains: Vec<Located<Domain>> = Vec::new(),
+        /// See the document.
+        pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
+    }
+}
+
+section! {
+    /// The admin listener: health, metrics, the configuration in force. It has no authentication;
+    /// keep it on the loopback interface.
+    pub struct Admin {
+        /// Where it listens.
+        pub bind: SocketAddr = Admin::DEFAULT_ADDRESS,
+    }
+}
+
+impl Admin {
+    /// Where the admin listener is when nothing says otherwise.
+    pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+}
+
+section! {
+    /// The gateway's own log, on standard error.
+    pub struct DiagnosticsLog {
+        /// The least severe level that is written: `error`, `warn`, `info`, `debug`, `trace`, or
+        /// directives such as `info,cardea_gateway::control=debug`. It can be changed at run time.
+        pub level: String = "info".to_owned(),
+        /// How lines look.
+        pub format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// How lines of the gateway's own log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+section! {
+    /// The access log: one line per exchange.
+    pub struct AccessLog {
+        /// How lines look.
+        pub format: AccessLogFormat = AccessLogFormat::Json,
+        /// Where they go.
+        pub to: AccessLogTarget = AccessLogTarget::Stdout,
+        /// Lines waiting to be written; beyond, lines are dropped and counted.
+        pub queue_lines_max: u32 = 65_536,
+    }
+}
+
+/// How lines of the access log look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// The Common Log Format.
+    Common,
+    /// The Combined Log Format.
+    Combined,
+    /// Text with fields in braces: `{client} {method} {path} {status}`.
+    Template(Located<String>),
+}
+
+impl Eq for Located<String> {}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, opened again when it was moved away.
+    File(String),
+}
+
+section! {
+    /// How the gateway shuts down.
+    pub struct Shutdown {
+        /// How long exchanges and tunnels under way have.
+        pub grace: Period = Period::from_secs(30),
+        /// How long `/readyz` says no before listeners close, for balancers to notice.
+        pub readiness_delay: Period = Period::from_secs(0),
+    }
+}
+
+section! {
+    /// How names of endpoints are resolved.
+    pub struct Resolver {
+        /// DNS servers; the system's if empty.
+        pub servers: Vec<SocketAddr> = Vec::new(),
+        /// The shortest time an answer is kept.
+        pub ttl_min: Period = Period::from_secs(1),
+        /// The longest time an answer is kept.
+        pub ttl_max: Period = Period::from_secs(300),
+        /// How long one query may take.
+        pub timeout: Period = Period::from_secs(5),
+    }
+}
+
+section! {
+    /// How origins are told who the client is.
+    pub struct Forwarding {
+        /// Peers whose word about the client is believed. What anybody else says is overwritten.
+        pub trusted_proxies: Vec<Network> = Vec::new(),
+        /// The fields sent.
+        pub forwarded: ForwardedFields = ForwardedFields::XForwarded,
+        /// The request id.
+        pub request_id: Switch<RequestId> = Switch::On(RequestId::default()),
+        /// Header field names with an underscore, which many origins cannot tell from a hyphen.
+        pub underscores: Underscores = Underscores::Reject,
+    }
+}
+
+/// The fields that tell an origin who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// Both.
+    Both,
+    /// None.
+    Off,
+}
+
+section! {
+    /// The request id: the same in the log, at the origin, and in error responses.
+    pub struct RequestId {
+        /// The field that carries it.
+        pub header: String = "x-request-id".to_owned(),
+        /// Whose ids are kept.
+        pub accept: RequestIdFrom = RequestIdFrom::FromTrusted,
+    }
+}
+
+/// Whose request ids are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestIdFrom {
+    /// Nobody's.
+    Never,
+    /// Those of trusted proxies.
+    FromTrusted,
+    /// Everybody's.
+    Always,
+}
+
+/// What happens to header field names with an underscore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Underscores {
+    /// The request is refused.
+    Reject,
+    /// The field is left out.
+    Drop,
+    /// The field is forwarded.
+    Keep,
+}
+
+section! {
+    /// How the gateway's own responses look; a domain's settings win one by one over the gateway's.
+    pub struct Responses {
+        /// The form of the body.
+        pub format: Option<ResponseFormat> = None,
+        /// A header field that carries the reason code, or `off`.
+        pub reason_header: Option<Switch<String>> = None,
+        /// The value of `Server`, or `off`; `cardea` if not set.
+        pub server: Option<Switch<String>> = None,
+        /// Bodies of your own, by reason code (`rate_limited`), status (`404`) or class (`4xx`).
+        pub pages: BTreeMap<String, Page> = BTreeMap::new(),
+    }
+}
+
+/// The form of the body of the gateway's own responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// JSON if the client asks for it, else plain text.
+    Auto,
+    /// Plain text.
+    Plain,
+    /// `application/problem+json` (RFC 9457).
+    Json,
+}
+
+section! {
+    /// A body of your own.
+    pub struct Page {
+        /// What is sent.
+        pub body: String = String::new(),
+        /// Its media type.
+        pub content_type: String = "text/html; charset=utf-8".to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Listeners and certificates: where connections come in and what proves who we are.
+//!
+//! Must not: load anything; paths are paths here.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::value::{Bind, ByteSize, HostPattern, Name, Period};
+use crate::origin::Located;
+
+/// A listener. With `tls` it serves HTTPS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Its name, in logs and metrics, and for domains to refer to.
+    pub name: Name,
+    /// The addresses it listens on.
+    pub bind: Vec<Located<Bind>>,
+    /// The only hosts served here; empty for all.
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
+    /// Open connections; beyond, new ones are closed at once.
+    #[serde(default = "connections_max")]
+    pub connections_max: u32,
+    /// What a request may look like.
+    #[serde(default)]
+    pub http: HttpLimits,
+    /// Deadlines before a route is known.
+    #[serde(default)]
+    pub timeouts: ListenerTimeouts,
+    /// The TLS side.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+}
+
+fn connections_max() -> u32 {
+    50_000
+}
+
+super::section! {
+    /// What a request may look like.
+    pub struct HttpLimits {
+        /// Bytes of a request's head.
+        pub head_bytes_max: ByteSize = ByteSize(32 * 1024),
+        /// Fields in a request's head.
+        pub field_count_max: u32 = 100,
+        /// Bytes of a request target.
+        pub uri_bytes_max: ByteSize = ByteSize(8 * 1024),
+        /// Requests on one connection before it is closed.
+        pub requests_per_connection_max: u32 = 10_000,
+        /// `%2F` and `%5C` in paths, which origins may or may not take for slashes.
+        pub encoded_slashes: EncodedSlashes = EncodedSlashes::Reject,
+        /// Whether `//` in a path is read as `/`.
+        pub merge_slashes: bool = true,
+    }
+}
+
+/// What happens to encoded slashes in paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedSlashes {
+    /// The request is refused.
+    Reject,
+    /// They stay as they are, and are no slashes to routing.
+    Keep,
+}
+
+super::section! {
+    /// Deadlines before a route is known.
+    pub struct ListenerTimeouts {
+        /// From the first byte of a request to the end of its head, absolute.
+        pub head: Period = Period::from_secs(10),
+        /// The wait for a first or next request on a connection.
+        pub idle: Period = Period::from_secs(60),
+        /// From accept to the end of the TLS handshake, absolute.
+        pub handshake: Period = Period::from_secs(10),
+    }
+}
+
+super::section! {
+    /// The TLS side of a listener.
+    pub struct ListenerTls {
+        /// The oldest version served.
+        pub min_version: TlsVersion = TlsVersion::V1_2,
+        /// The protocols offered, best first.
+        pub alpn: Vec<Alpn> = vec![Alpn::Http11],
+        /// The certificate for clients that name no host, or one that no certificate has. If not
+        /// set, the certificate marked `default`, else the first.
+        pub default_certificate: Option<Located<Name>> = None,
+        /// Handshakes under way at once, per worker; beyond, connections are closed at once.
+        pub handshakes_max: u32 = 256,
+    }
+}
+
+/// A TLS version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// A protocol offered in ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Alpn {
+    /// HTTP/1.1
+    #[serde(rename = "http/1.1")]
+    Http11,
+}
+
+/// A certificate: served to clients that ask for one of the names in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// Its name, in metrics and for listeners and domains to refer to.
+    pub name: Name,
+    /// The PEM file with the certificate and its chain.
+    pub chain: String,
+    /// The PEM file with the private key.
+    pub key: String,
+    /// Whether clients get it that name no host, or one that no certificate has.
+    #[serde(default)]
+    pub default: bool,
+}
