@@ -299,6 +299,11 @@ fn hop_by_hop_abuse() {
         .collect();
     assert_eq!(removed, ["Connection", "X-Hop"]);
     assert_eq!(head.framing, Framing::Length(3));
+    // Each name costs a comparison with each field.
+    check_kind(
+        post(&format!("Connection: {}\r\n", "x,".repeat(10_000))),
+        ErrorKind::HeadTooLarge,
+    );
 }
 
 #[test]

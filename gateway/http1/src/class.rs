@@ -123,24 +123,23 @@ pub(crate) fn end_of(bytes: &[u8], at: usize, class: u8) -> usize {
 /// and pass.
 #[inline]
 pub(crate) fn text_end(bytes: &[u8], at: usize) -> usize {
-    search(
-        bytes,
-        at,
-        |word| below(word, 0x20) | deletes(word),
-        is_control,
-    )
+    let Some(rest) = bytes.get(at..) else {
+        return at;
+    };
+    at + search(rest, |word| below(word, 0x20) | deletes(word), is_control)
 }
 
-/// The same, except that DEL passes: for a caller who looks for it once and for all.
+/// The offset of the first control character except DEL, or the length: for a caller who looks
+/// for DEL once and for all.
 #[inline(always)]
-pub(crate) fn text_end_but_del(bytes: &[u8], at: usize) -> usize {
-    search(bytes, at, |word| below(word, 0x20), |byte| byte < 0x20)
+pub(crate) fn control_but_del(bytes: &[u8]) -> usize {
+    search(bytes, |word| below(word, 0x20), |byte| byte < 0x20)
 }
 
-/// The first offset from `at` on that holds a colon, or the length.
+/// The offset of the first colon, or the length.
 #[inline(always)]
-pub(crate) fn colon(bytes: &[u8], at: usize) -> usize {
-    search(bytes, at, |word| equal(word, b':'), |byte| byte == b':')
+pub(crate) fn colon(bytes: &[u8]) -> usize {
+    search(bytes, |word| equal(word, b':'), |byte| byte == b':')
 }
 
 /// Whether two dots stand next to each other in bytes that are all of [`NAME`].
@@ -160,15 +159,12 @@ fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
 }
 
-/// The first offset from `at` on whose byte `byte` holds for, or the length; `word` says the same
-/// of eight bytes, by the high bit of the first such byte and no high bit before it.
+/// The first offset whose byte `byte` holds for, or the length; `word` says the same of eight
+/// bytes, by the high bit of the first such byte and no high bit before it.
 #[inline(always)]
-fn search(bytes: &[u8], at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> usize {
-    let Some(rest) = bytes.get(at..) else {
-        return at;
-    };
-    let (eights, tail) = rest.as_chunks::<8>();
-    let mut at = at;
+fn search(bytes: &[u8], word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> usize {
+    let (eights, tail) = bytes.as_chunks::<8>();
+    let mut at = 0;
     for eight in eights {
         let hits = word(u64::from_le_bytes(*eight)) & HIGH;
         if hits != 0 {
@@ -218,8 +214,8 @@ mod tests {
                         assert_eq!(found, expected, "{byte:#x} at {offset} in {around:#x}");
                     };
                     check(text_end(&bytes, 0), is_control);
-                    check(text_end_but_del(&bytes, 0), |b| b < 0x20);
-                    check(colon(&bytes, 0), |b| b == b':');
+                    check(control_but_del(&bytes), |b| b < 0x20);
+                    check(colon(&bytes), |b| b == b':');
                     check(end_of(&bytes, 0, TOKEN), |b| !is(b, TOKEN));
                 }
             }
@@ -232,7 +228,7 @@ mod tests {
         assert_eq!(text_end(b"abc", 3), 3);
         assert_eq!(text_end(b"abc", 9), 9);
         assert_eq!(end_of(b"abc", 9, TOKEN), 9);
-        assert_eq!(colon(b"a:b:c", 2), 3);
+        assert_eq!(colon(b"a:b:c"), 1);
         assert_eq!(end_of(b"GET /", 0, TOKEN), 3);
         assert_eq!(end_of(b"GET", 7, TOKEN), 7);
     }

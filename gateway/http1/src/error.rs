@@ -14,7 +14,7 @@ pub enum ErrorKind {
     Target,
     /// The request target is longer than the limit.
     TargetTooLong,
-    /// The head, or the number of its fields, exceeds the limit.
+    /// The head, or the number of something in it, exceeds the limit.
     HeadTooLarge,
     /// A method or transfer coding that nothing here can know.
     NotImplemented,
@@ -93,6 +93,9 @@ pub enum HeadFault {
     /// More fields than [`Limits::field_count_max`](crate::Limits::field_count_max).
     #[error("more fields than the limit")]
     TooManyFields,
+    /// More names than [`Limits::nominated_count_max`](crate::Limits::nominated_count_max).
+    #[error("Connection nominates more names than the limit")]
+    TooManyNominated,
 
     /// The method is not a token followed by one space.
     #[error("the method is not a token followed by one space")]
@@ -191,7 +194,9 @@ impl HeadFault {
             | Self::BadConnection => ErrorKind::Syntax,
             Self::TargetCharacter | Self::TargetForm => ErrorKind::Target,
             Self::TargetTooLong => ErrorKind::TargetTooLong,
-            Self::HeadTooLong | Self::TooManyFields => ErrorKind::HeadTooLarge,
+            Self::HeadTooLong | Self::TooManyFields | Self::TooManyNominated => {
+                ErrorKind::HeadTooLarge
+            }
             Self::MissingHost | Self::RepeatedHost | Self::BadHost | Self::HostMismatch => {
                 ErrorKind::Host
             }

@@ -1,14 +1,14 @@
 //! Field lines: the loop that heads and trailers share, and what the fields that decide about a
 //! message come to.
 
-use crate::class::{PLAIN_TOKEN, TOKEN, colon, end_of, is_token, text_end_but_del};
+use crate::class::{PLAIN_TOKEN, TOKEN, colon, control_but_del, end_of, is_token, text_end};
 use crate::{
-    Field, HeadError, HeadFault, Known, KnownSet, Limits, Span, Underscores, parse_content_length,
-    parse_transfer_encoding,
+    Field, Framing, HeadError, HeadFault, Known, Limits, Span, Underscores, Version,
+    parse_content_length, parse_transfer_encoding,
 };
 
-/// Whose fields are read: the two sides are held to different rules where a client can attack and
-/// an origin can only be broken.
+/// What is read: the two sides are held to different rules where a client can attack and an origin
+/// can only be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Request,
@@ -76,7 +76,6 @@ pub enum Upgrade {
 /// What the fields that decide about a message say, before the rules of its side are applied.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
-    pub(crate) known: KnownSet,
     pub(crate) host: Option<Span>,
     pub(crate) length: Option<u64>,
     /// Where Transfer-Encoding stands, if `chunked` is its value.
@@ -90,11 +89,28 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    pub(crate) fn upgrade(&self) -> Upgrade {
-        if self.upgrade_option {
-            self.upgrade
-        } else {
-            Upgrade::None
+    /// How the body is delimited; `without` is what it means if no field says so.
+    pub(crate) fn framing(&self, version: Version, without: Framing) -> Result<Framing, HeadError> {
+        let Some(field) = self.chunked else {
+            return Ok(self.length.map_or(without, Framing::Length));
+        };
+        let fault = match (self.length, version) {
+            (Some(_), _) => HeadFault::LengthAndEncoding,
+            (None, Version::Http10) => HeadFault::EncodingInHttp10,
+            (None, Version::Http11) => return Ok(Framing::Chunked),
+        };
+        Err(HeadError::new(fault, field.start as usize))
+    }
+
+    /// Whether the sender lets the connection serve another message.
+    pub(crate) fn persistent(&self, version: Version) -> bool {
+        !self.close && (self.keep_alive || version == Version::Http11)
+    }
+
+    pub(crate) fn upgrade(&self, version: Version) -> Upgrade {
+        match version {
+            Version::Http11 if self.upgrade_option => self.upgrade,
+            _ => Upgrade::None,
         }
     }
 }
@@ -108,69 +124,71 @@ pub(crate) struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// Reads field lines from `at` up to and including the empty line; says where that ends.
+    /// Reads field lines from `start` up to and including the empty line; says where that ends.
     pub(crate) fn parse(
         &mut self,
         bytes: &[u8],
-        mut at: usize,
+        start: usize,
         decisions: &mut Decisions,
     ) -> Result<usize, HeadError> {
         self.fields.clear();
         self.nominated.clear();
         let mut left = self.limits.field_count_max;
-        let mut seen = KnownSet::EMPTY;
-        while bytes.get(at) != Some(&b'\r') {
-            let colon = colon(bytes, at);
-            let known = Known::of(bytes.get(at..colon).unwrap_or_default());
-            let name = Span::new(at, colon);
-            let mut kept = known != Known::Other || self.admits(name, bytes)?;
-            let (value, next) = value(bytes, colon + 1)?;
-            let field = Field { name, value, known };
+        let mut rest = bytes.get(start..).unwrap_or_default();
+        while rest.first() != Some(&b'\r') {
+            let at = bytes.len() - rest.len();
+            let (name, after) = rest.split_at_checked(colon(rest)).unwrap_or((rest, &[]));
+            let known = Known::of(name);
+            let mut kept = known != Known::Other || self.admits(bytes, at, name)?;
+            let Some(Value { text, length, next }) = value(after) else {
+                return Err(not_a_value(bytes, at + name.len()));
+            };
+            let value_at = bytes.len() - text.len();
+            let field = Field {
+                name: Span::new(at, at + name.len()),
+                value: Span::new(value_at, value_at + length),
+                known,
+            };
             if known.decides() {
                 kept = self.note(decisions, field, bytes)?;
             }
             if kept {
-                seen.insert(known);
                 self.fields.push(field);
             }
             if left == 0 {
                 return Err(HeadError::new(HeadFault::TooManyFields, at));
             }
             left -= 1;
-            at = next;
+            rest = next;
         }
-        decisions.known = seen;
-        match bytes.get(..at + 2) {
-            Some([section @ .., b'\r', b'\n']) => match memchr::memchr(0x7f, section) {
-                None => Ok(at + 2),
-                // The searches for the ends of names and values let it pass.
-                Some(at) => Err(HeadError::new(HeadFault::Control, at)),
-            },
-            _ => Err(not_a_line_end(bytes, at)),
+        let section_end = bytes.len() - rest.len();
+        let [b'\r', b'\n', ..] = rest else {
+            return Err(not_a_line_end(bytes, section_end));
+        };
+        // The searches for the ends of names and values let DEL pass.
+        match memchr::memchr(0x7f, bytes.get(..section_end).unwrap_or_default()) {
+            Some(at) => Err(HeadError::new(HeadFault::Control, at)),
+            None => Ok(section_end + 2),
         }
     }
 
-    /// Whether a name that is not well-known is kept.
+    /// Whether the name at `at`, which is not a well-known one, is kept.
     #[inline]
-    fn admits(&self, name: Span, bytes: &[u8]) -> Result<bool, HeadError> {
-        let plain = end_of(name.of(bytes), 0, PLAIN_TOKEN) == name.len();
-        if plain && !name.is_empty() && (name.end as usize) < bytes.len() {
+    fn admits(&self, bytes: &[u8], at: usize, name: &[u8]) -> Result<bool, HeadError> {
+        let plain = end_of(name, 0, PLAIN_TOKEN) == name.len();
+        if plain && !name.is_empty() && at + name.len() < bytes.len() {
             return Ok(true);
         }
-        self.admits_odd(name, bytes)
+        self.admits_odd(bytes, at, name)
     }
 
     #[cold]
-    fn admits_odd(&self, name: Span, bytes: &[u8]) -> Result<bool, HeadError> {
-        let at = name.start as usize;
+    fn admits_odd(&self, bytes: &[u8], at: usize, name: &[u8]) -> Result<bool, HeadError> {
         let stop = end_of(bytes, at, TOKEN);
-        if stop == at || stop != name.end as usize || stop == bytes.len() {
+        if stop == at || stop != at + name.len() || stop == bytes.len() {
             return Err(not_a_name(bytes, at, stop));
         }
-        match (
-            self.limits.underscores,
-            memchr::memchr(b'_', name.of(bytes)),
-        ) {
+        match (self.limits.underscores, memchr::memchr(b'_', name)) {
             (Underscores::Reject, Some(offset)) => {
                 Err(HeadError::new(HeadFault::Underscore, at + offset))
             }
@@ -272,7 +290,7 @@ impl Section<'_> {
                 decisions.upgrade_option = true;
             } else if is_token(option) {
                 if Known::of(option) == Known::Other && !is_forwarding(option) {
-                    self.nominated.names.push(span);
+                    self.nominate(span)?;
                 }
             } else if !option.is_empty() {
                 // What an origin means by it is unknown, so its connection is not used again.
@@ -285,6 +303,15 @@ impl Section<'_> {
                 decisions.close = true;
             }
         }
+        Ok(())
+    }
+
+    fn nominate(&mut self, name: Span) -> Result<(), HeadError> {
+        if self.nominated.names.len() >= self.limits.nominated_count_max as usize {
+            let at = name.start as usize;
+            return Err(HeadError::new(HeadFault::TooManyNominated, at));
+        }
+        self.nominated.names.push(name);
         Ok(())
     }
 }
@@ -327,25 +354,50 @@ fn has_trailers(value: &[u8]) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// The value that begins at `at`, without the whitespace around it, and where the next line is.
+/// A field value, of which `text` is the first byte and all that follows.
+struct Value<'b> {
+    text: &'b [u8],
+    /// Without the whitespace after it.
+    length: usize,
+    /// From the next line on.
+    next: &'b [u8],
+}
+
+/// The value in what follows a name: a colon, whitespace, the value, whitespace, the line's end.
 #[inline(always)]
-fn value(bytes: &[u8], at: usize) -> Result<(Span, usize), HeadError> {
-    let mut start = at + usize::from(bytes.get(at) == Some(&b' '));
-    while let Some(b' ' | b'\t') = bytes.get(start) {
-        start += 1;
-    }
-    let mut stop = text_end_but_del(bytes, start);
-    while bytes.get(stop) == Some(&b'\t') {
-        stop = text_end_but_del(bytes, stop + 1);
-    }
-    let Some([b'\r', b'\n', ..]) = bytes.get(stop..) else {
-        return Err(not_a_line_end(bytes, stop));
+fn value(after_name: &[u8]) -> Option<Value<'_>> {
+    let ([b':', b' ', text @ ..] | [b':', text @ ..]) = after_name else {
+        return None;
     };
-    let mut end = stop;
-    while end > start && matches!(bytes.get(end - 1), Some(b' ' | b'\t')) {
-        end -= 1;
+    let mut text = text;
+    while let [b' ' | b'\t', more @ ..] = text {
+        text = more;
     }
-    Ok((Span::new(start, end), stop + 2))
+    let mut stop = control_but_del(text);
+    while text.get(stop) == Some(&b'\t') {
+        stop += 1 + control_but_del(text.get(stop + 1..)?);
+    }
+    let (mut value, [b'\r', b'\n', next @ ..]) = text.split_at_checked(stop)? else {
+        return None;
+    };
+    while let [shorter @ .., b' ' | b'\t'] = value {
+        value = shorter;
+    }
+    Some(Value {
+        text,
+        length: value.len(),
+        next,
+    })
+}
+
+/// Why no value follows the colon at `colon`.
+#[cold]
+fn not_a_value(bytes: &[u8], colon: usize) -> HeadError {
+    let mut stop = text_end(bytes, bytes.len().min(colon + 1));
+    while bytes.get(stop) == Some(&b'\t') {
+        stop = text_end(bytes, stop + 1);
+    }
+    not_a_line_end(bytes, stop)
 }
 
 /// Why a line does not end at `at`.

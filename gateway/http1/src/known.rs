@@ -207,36 +207,6 @@ impl Known {
     }
 }
 
-/// A set of well-known names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KnownSet([u64; 2]);
-
-// `Other` needs a bit as well.
-const _: () = assert!(COUNT < 128);
-
-impl KnownSet {
-    /// The set of no name.
-    pub const EMPTY: Self = Self([0; 2]);
-
-    /// Adds a name.
-    #[inline]
-    pub fn insert(&mut self, known: Known) {
-        self.0[usize::from(known as u8 >= 64)] |= 1 << (known as u8 % 64);
-    }
-
-    /// Whether a name is in the set.
-    #[inline]
-    pub fn contains(self, known: Known) -> bool {
-        self.0[usize::from(known as u8 >= 64)] & (1 << (known as u8 % 64)) != 0
-    }
-
-    /// Whether no name is in the set.
-    #[inline]
-    pub fn is_empty(self) -> bool {
-        self.0 == [0; 2]
-    }
-}
-
 struct Entry {
     known: Known,
     length: u64,
@@ -424,17 +394,5 @@ mod tests {
         ] {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
-    }
-
-    #[test]
-    fn a_set_holds_what_was_put_in() {
-        let mut set = KnownSet::EMPTY;
-        assert!(set.is_empty());
-        set.insert(Known::Host);
-        set.insert(Known::Other);
-        for &known in Known::ALL {
-            assert_eq!(set.contains(known), known == Known::Host);
-        }
-        assert!(set.contains(Known::Other) && !set.is_empty());
     }
 }

@@ -65,7 +65,7 @@ pub use chunked::{ChunkedDecoder, Step};
 pub use error::{ChunkError, ChunkFault, ErrorKind, HeadError, HeadFault};
 pub use field::{Nominated, Upgrade};
 pub use framing::{Framing, parse_content_length, parse_transfer_encoding};
-pub use known::{Known, KnownSet};
+pub use known::Known;
 pub use limits::{Limits, Underscores};
 pub use request::{Method, RequestHead, Version};
 pub use response::ResponseHead;

@@ -8,6 +8,8 @@ pub struct Limits {
     pub head_bytes_max: u32,
     /// Fields in a head. Fields dropped by [`Underscores::Drop`] count too.
     pub field_count_max: u32,
+    /// Names that `Connection` may nominate for removal, apart from the well-known ones.
+    pub nominated_count_max: u32,
     /// Bytes of a request target.
     pub target_bytes_max: u32,
     /// Bytes of a request method.
@@ -27,6 +29,8 @@ impl Default for Limits {
         Self {
             head_bytes_max: 32 * 1024,
             field_count_max: 100,
+            // Every field that is forwarded is compared with each of them.
+            nominated_count_max: 16,
             target_bytes_max: 8 * 1024,
             // The longest registered method, UPDATEREDIRECTREF, has 17 bytes.
             method_bytes_max: 32,

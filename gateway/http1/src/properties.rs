@@ -26,6 +26,7 @@ fn tight() -> impl Strategy<Value = Limits> {
             Limits {
                 head_bytes_max,
                 field_count_max,
+                nominated_count_max: 2,
                 target_bytes_max,
                 method_bytes_max,
                 underscores: match underscores {

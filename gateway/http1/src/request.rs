@@ -4,8 +4,8 @@ use crate::class::{TOKEN, end_of};
 use crate::field::{Decisions, Role, Section, not_a_line_end};
 use crate::target;
 use crate::{
-    Authority, Field, Form, Framing, HeadError, HeadFault, HeadScan, KnownSet, Limits, Nominated,
-    Span, Target, Upgrade,
+    Authority, Field, Form, Framing, HeadError, HeadFault, HeadScan, Limits, Nominated, Span,
+    Target, Upgrade,
 };
 
 /// The methods that anything here treats specially.
@@ -79,8 +79,6 @@ pub struct RequestHead {
     pub version: Version,
     /// The fields in the order received, without those that [`Limits::underscores`] drops.
     pub fields: Vec<Field>,
-    /// Which well-known names `fields` holds.
-    pub known: KnownSet,
     /// How the body is delimited. Never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client lets the connection serve another request.
@@ -255,33 +253,12 @@ impl RequestHead {
     /// What the fields come to in this version.
     fn decide(&mut self, decisions: &Decisions) -> Result<(), HeadError> {
         let modern = self.version == Version::Http11;
-        self.known = decisions.known;
-        self.framing = match (decisions.chunked, decisions.length) {
-            (Some(field), Some(_)) => {
-                return Err(HeadError::new(
-                    HeadFault::LengthAndEncoding,
-                    field.start as usize,
-                ));
-            }
-            (Some(field), None) if !modern => {
-                return Err(HeadError::new(
-                    HeadFault::EncodingInHttp10,
-                    field.start as usize,
-                ));
-            }
-            (Some(_), None) => Framing::Chunked,
-            (None, Some(length)) => Framing::Length(length),
-            (None, None) => Framing::None,
-        };
+        self.framing = decisions.framing(self.version, Framing::None)?;
         let has_body = !matches!(self.framing, Framing::None | Framing::Length(0));
-        self.persistent = !decisions.close && (modern || decisions.keep_alive);
+        self.persistent = decisions.persistent(self.version);
         self.expect_continue = modern && has_body && decisions.expect_continue;
         self.te_trailers = modern && decisions.te_trailers;
-        self.upgrade = if modern {
-            decisions.upgrade()
-        } else {
-            Upgrade::None
-        };
+        self.upgrade = decisions.upgrade(self.version);
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use crate::class::text_end;
 use crate::field::{Decisions, Role, Section, not_a_line_end};
 use crate::request::{VERSION_BYTES, version};
 use crate::{
-    Field, Framing, HeadError, HeadFault, HeadScan, KnownSet, Limits, Method, Nominated, Span,
-    Upgrade, Version,
+    Field, Framing, HeadError, HeadFault, HeadScan, Limits, Method, Nominated, Span, Upgrade,
+    Version,
 };
 
 /// The head of a response, parsed. All spans count from its first byte.
@@ -25,8 +25,6 @@ pub struct ResponseHead {
     /// The fields in the order received, without copies of a Content-Length and those that
     /// [`Limits::underscores`] drops.
     pub fields: Vec<Field>,
-    /// Which well-known names `fields` holds.
-    pub known: KnownSet,
     /// Whether the origin lets the connection serve another request, the framing permitting.
     pub persistent: bool,
     /// What a 101 upgrades to.
@@ -114,34 +112,12 @@ impl ResponseHead {
                 limits.head_bytes_max as usize,
             ));
         }
-        let modern = self.version == Version::Http11;
-        self.delimited = match (decisions.chunked, decisions.length) {
-            (Some(field), Some(_)) => {
-                return Err(HeadError::new(
-                    HeadFault::LengthAndEncoding,
-                    field.start as usize,
-                ));
-            }
-            (Some(field), None) if !modern => {
-                return Err(HeadError::new(
-                    HeadFault::EncodingInHttp10,
-                    field.start as usize,
-                ));
-            }
-            (Some(_), None) => Framing::Chunked,
-            (None, Some(length)) => Framing::Length(length),
-            (None, None) => Framing::UntilClose,
-        };
-        self.known = decisions.known;
+        self.delimited = decisions.framing(self.version, Framing::UntilClose)?;
         // A 204 that announces a body (RFC 9110 section 8.6 forbids it) may well send one.
         let suspicious =
             self.status == 204 && matches!(self.delimited, Framing::Chunked | Framing::Length(1..));
-        self.persistent = !decisions.close && !suspicious && (modern || decisions.keep_alive);
-        self.upgrade = if modern {
-            decisions.upgrade()
-        } else {
-            Upgrade::None
-        };
+        self.persistent = decisions.persistent(self.version) && !suspicious;
+        self.upgrade = decisions.upgrade(self.version);
         Ok(end)
     }
 

@@ -4,6 +4,7 @@
 //! longer become a head: a client that sends a bare LF and waits is not waited for in turn.
 
 use crate::class::text_end;
+use crate::field::Role;
 use crate::{HeadError, HeadFault, Limits, Span};
 
 /// A resumable search for the end of a head.
@@ -12,7 +13,7 @@ use crate::{HeadError, HeadFault, Limits, Span};
 /// to it has to begin with the same bytes each time until the end is found.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadScan {
-    section: Section,
+    role: Role,
     /// Where the head begins: after a skipped empty line, once its first byte is there.
     start: Option<u32>,
     /// Everything before is settled.
@@ -21,33 +22,26 @@ pub struct HeadScan {
     line: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Request,
-    Response,
-    Trailers,
-}
-
 impl HeadScan {
     /// For a request. One empty line before it is skipped (RFC 9112 section 2.2): old clients send
     /// one after a body.
     pub const fn request() -> Self {
-        Self::new(Section::Request)
+        Self::new(Role::Request)
     }
 
     /// For a response.
     pub const fn response() -> Self {
-        Self::new(Section::Response)
+        Self::new(Role::Response)
     }
 
     /// For a trailer section, which may be empty.
     pub(crate) const fn trailers() -> Self {
-        Self::new(Section::Trailers)
+        Self::new(Role::Trailers)
     }
 
-    const fn new(section: Section) -> Self {
+    const fn new(role: Role) -> Self {
         Self {
-            section,
+            role,
             start: None,
             at: 0,
             line: 0,
@@ -56,7 +50,7 @@ impl HeadScan {
 
     /// Forgets the message at hand: the next buffer begins with the next message.
     pub fn restart(&mut self) {
-        *self = Self::new(self.section);
+        *self = Self::new(self.role);
     }
 
     /// Looks at what is new in `buffer`. Says where the head lies, empty line included, or `None`
@@ -74,15 +68,13 @@ impl HeadScan {
         Ok(end.map(|end| Span::new(0, end).shifted(start)))
     }
 
-    /// The error of a head that a parser refused: what this scan says of it if it refuses too, for
-    /// it would have done so before the head was complete.
-    ///
-    /// This makes the verdict independent of how the head was split into reads.
+    /// The error to give for a head that a parser refused: that of this scan if it refuses too or
+    /// finds no end, because it would have said so before the parser saw anything.
     #[cold]
     pub(crate) fn overrule(self, error: HeadError, head: &[u8], limits: &Limits) -> HeadError {
         let mut fresh = Self {
             start: Some(0),
-            ..Self::new(self.section)
+            ..Self::new(self.role)
         };
         match fresh.advance(head, limits) {
             Err(error) => error,
@@ -99,9 +91,9 @@ impl HeadScan {
     /// Where the head begins, once that can be told.
     pub(crate) fn start_of(&mut self, buffer: &[u8]) -> Option<u32> {
         if self.start.is_none() {
-            self.start = match (self.section, buffer) {
-                (_, []) | (Section::Request, [b'\r']) => None,
-                (Section::Request, [b'\r', b'\n', ..]) => Some(2),
+            self.start = match (self.role, buffer) {
+                (_, []) | (Role::Request, [b'\r']) => None,
+                (Role::Request, [b'\r', b'\n', ..]) => Some(2),
                 _ => Some(0),
             };
         }
@@ -112,7 +104,7 @@ impl HeadScan {
     fn end_of(&mut self, head: &[u8], limits: &Limits) -> Result<Option<usize>, HeadError> {
         let head_max = limits.head_bytes_max as usize;
         let window = head.get(..head_max).unwrap_or(head);
-        if self.line == 0 && self.section == Section::Request {
+        if self.line == 0 && self.role == Role::Request {
             let line_max = limits.request_line_bytes_max();
             let first = window.get(..line_max).unwrap_or(window);
             let end = self.lines(first, 1)?;
@@ -150,7 +142,7 @@ impl HeadScan {
                 }
                 (Some(b'\r'), Some(b'\n')) => {
                     let empty = at == self.line as usize;
-                    if empty && at == 0 && self.section != Section::Trailers {
+                    if empty && at == 0 && self.role != Role::Trailers {
                         HeadFault::EmptyFirstLine
                     } else if empty {
                         return Ok(Some(at + 2));

@@ -4,7 +4,7 @@
 //! header injection all the same. A value with CR, LF or NUL in it is a bug of ours: it stops a
 //! debug build, and in a release build each such byte is written as a space.
 
-use crate::class::is_token;
+use crate::class::{control_but_del, is_token};
 use crate::{Field, Span};
 
 /// Writes `METHOD target HTTP/1.1` and the line's end.
@@ -39,11 +39,15 @@ pub fn status_line_with_reason(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 }
 
 /// Writes one field line.
+#[inline]
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     debug_assert!(is_token(name), "a field name is a token");
-    text(out, name);
+    let start = out.len();
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    text(out, value);
+    out.extend_from_slice(value);
+    confine(out, start);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -139,17 +143,27 @@ pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Writes text that stays on its line whatever is in it.
-#[inline]
 fn text(out: &mut Vec<u8>, text: &[u8]) {
     let start = out.len();
     out.extend_from_slice(text);
-    if memchr::memchr3(b'\r', b'\n', 0, text).is_some() {
-        debug_assert!(false, "a line break in {}", text.escape_ascii());
-        for byte in out
-            .iter_mut()
-            .skip(start)
-            .filter(|byte| matches!(byte, b'\r' | b'\n' | 0))
-        {
+    confine(out, start);
+}
+
+/// Sees to it that what was written from `start` on is one line.
+#[inline]
+fn confine(out: &mut [u8], start: usize) {
+    let written = out.get_mut(start..).unwrap_or_default();
+    if control_but_del(written) < written.len() {
+        replace_line_breaks(written);
+    }
+}
+
+/// What is found first may be a harmless control character, an HTAB in most cases.
+#[cold]
+fn replace_line_breaks(written: &mut [u8]) {
+    for byte in written {
+        if matches!(byte, b'\r' | b'\n' | 0) {
+            debug_assert!(false, "a line break in what is to be one line");
             *byte = b' ';
         }
     }

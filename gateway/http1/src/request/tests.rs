@@ -50,7 +50,6 @@ fn a_request_is_told_apart_into_its_parts() {
             ("Empty", "", Known::Other),
         ]
     );
-    assert!(head.known.contains(Known::Host) && !head.known.contains(Known::Cookie));
     assert_eq!(head.framing, Framing::Length(3));
     assert!(head.persistent && !head.expect_continue && !head.te_trailers);
 }
