@@ -1,0 +1,131 @@
+//! Certificate authorities and what they issue, made anew by each test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A certificate authority.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate with its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The chain.
+    pub chain_pem: String,
+    /// The key.
+    pub key_pem: String,
+}
+
+impl Authority {
+    /// Makes an authority.
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a self-signed certificate");
+        Self { issuer }
+    }
+
+    /// Issues a certificate for names or addresses, valid for thirty days.
+    #[track_caller]
+    pub fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_until(names, SystemTime::now() + Duration::from_secs(30 * 86_400))
+    }
+
+    /// Issues a certificate that ends at a given time.
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn issue_until(&self, names: &[&str], end: SystemTime) -> Identity {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).expect("names or addresses");
+        params.distinguished_name = named(names.first().map_or("client", String::as_str));
+        params.not_before = (SystemTime::now() - Duration::from_secs(2 * 86_400)).into();
+        params.not_after = end.into();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity {
+            chain_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
+    /// The authority's certificate.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    /// The authority's certificate in PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Writes the certificate to `NAME.pem` in a directory.
+    #[track_caller]
+    pub fn save(&self, directory: &Path, name: &str) -> PathBuf {
+        save(directory, &format!("{name}.pem"), &self.pem())
+    }
+}
+
+impl Identity {
+    /// Writes chain and key to `NAME.pem` and `NAME.key` in a directory.
+    #[track_caller]
+    pub fn save(&self, directory: &Path, name: &str) {
+        save(directory, &format!("{name}.pem"), &self.chain_pem);
+        save(directory, &format!("{name}.key"), &self.key_pem);
+    }
+
+    /// The chain as rustls takes it.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[track_caller]
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.chain_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .expect("a chain in PEM")
+    }
+
+    /// The key as rustls takes it.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[track_caller]
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key in PEM")
+    }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+#[track_caller]
+fn save(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+    path
+}

@@ -1,0 +1,44 @@
+//! The tools a user would use: curl, wrk, openssl. `.ci/setup` installs them.
+//!
+//! Must not: be skipped when they are missing; the set-up is part of the tests.
+
+use std::net::SocketAddr;
+
+use crate::process::{Finished, command, run};
+
+/// Runs curl, silent, with these arguments.
+///
+/// # Panics
+/// If curl is missing or does not end.
+#[track_caller]
+pub fn curl(arguments: &[&str]) -> Finished {
+    let all = [&["--silent", "--show-error", "--max-time", "20"], arguments].concat();
+    // A user's own settings and proxies are no part of the test.
+    let mut curl = command(
+        "curl",
+        &[&["--disable", "--noproxy", "*"], all.as_slice()].concat(),
+    );
+    run(&mut curl)
+}
+
+/// Runs `openssl s_client` against an address and ends it once the handshake is over.
+///
+/// # Panics
+/// If openssl is missing or does not end.
+#[track_caller]
+pub fn s_client(address: SocketAddr, arguments: &[&str]) -> Finished {
+    let connect = address.to_string();
+    run(&mut command(
+        "openssl",
+        &[&["s_client", "-connect", &connect], arguments].concat(),
+    ))
+}
+
+/// Runs wrk with these arguments.
+///
+/// # Panics
+/// If wrk is missing or does not end.
+#[track_caller]
+pub fn wrk(arguments: &[&str]) -> Finished {
+    run(&mut command("wrk", arguments))
+}
