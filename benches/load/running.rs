@@ -230,3 +230,37 @@ fn free_ports() -> Result<[u16; 3]> {
     }
     Ok([found[0], found[1], found[2]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A renamed setting must be noticed here, not half an hour into a run.
+    #[test]
+    fn cardea_accepts_its_template() {
+        for (hosts, generation) in [(1, false), (1, true), (10_000, false)] {
+            let setting = Setting {
+                hosts,
+                upstreams: hosts,
+                generation,
+            };
+            let mut values = setting.values();
+            let names = ["directory", "chain", "key", "generation"];
+            values
+                .variables
+                .extend(names.map(|name| (name, "1".to_owned())));
+            let ports = ["http_port", "https_port", "admin_port", "origin_port"];
+            values.variables.extend(
+                ports
+                    .iter()
+                    .zip(8080..)
+                    .map(|(name, port)| (*name, format!("{port}"))),
+            );
+            let files = expand(include_str!("rivals/cardea.tmpl"), &values).unwrap();
+            let (name, content) = files.first().unwrap();
+            if let Err(refused) = cardea_config::parse(content, name) {
+                panic!("{}", refused.render(false));
+            }
+        }
+    }
+}

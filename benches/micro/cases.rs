@@ -4,6 +4,7 @@
 //! have their size and nothing is parsed or compiled that a running gateway would not repeat for
 //! each request.
 
+mod config;
 mod http1;
 
 /// One measured piece of work.
@@ -19,7 +20,7 @@ pub(crate) type Work = Box<dyn FnMut()>;
 
 /// Every case.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    http1::CASES.iter()
+    http1::CASES.iter().chain(&config::CASES)
 }
 
 /// A case by name, prepared and run a few times.

@@ -22,6 +22,8 @@ mod cases;
 #[bench::http1_chunked_body("http1_chunked_body")]
 #[bench::http1_write_request("http1_write_request")]
 #[bench::http1_write_response("http1_write_response")]
+#[bench::config_parse_1000_hosts("config_parse_1000_hosts")]
+#[bench::config_diff_1000_hosts("config_diff_1000_hosts")]
 fn case(mut work: Work) -> Work {
     work();
     work
