@@ -54,7 +54,8 @@ impl Balance {
     }
 }
 
-/// The part of a request whose hash chooses the endpoint. A request without it goes by lot.
+/// The part of a request whose hash chooses the endpoint; where a request does not have it, its
+/// client's address does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashBy {
     /// The client's address, without the port.
@@ -98,7 +99,7 @@ pub struct Draw<'a> {
     pub turn: &'a Cell<u32>,
     /// A fresh random number.
     pub random: u64,
-    /// The hash of the request's key, if it has one.
+    /// The hash of the request's key; without one, an algorithm that goes by key goes by lot.
     pub key: Option<u64>,
 }
 

@@ -11,6 +11,7 @@ pub mod compile;
 pub mod endpoint;
 pub mod set;
 pub mod settings;
+pub mod tls;
 
 pub mod breaker;
 pub mod gauge;

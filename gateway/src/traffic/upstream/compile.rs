@@ -1,11 +1,25 @@
-//! From the document to the upstreams.
+//! From the document to the upstreams. An upstream that is configured as it was stays the one it
+//! was, state and connections included.
+//!
+//! Must not: change anything of the upstreams in use. The configuration may yet be refused.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use cardea_config::diagnostic::Diagnostic;
+use cardea_config::model::{self, Document};
+use cardea_config::origin::Origin;
+
+use super::breaker::Caps;
 use super::dns::ResolverSettings;
-use super::settings::Settings;
-use super::{Alarm, Upstream};
+use super::health::{HealthSettings, Probe};
+use super::outlier::OutlierSettings;
+use super::retry::RetrySettings;
+use super::settings::{PoolSettings, Settings, Source, Target, TlsClient};
+use super::tls::TlsClients;
+use super::{Alarm, Upstream, describe};
+use crate::traffic::balance::{Balance, HashBy};
 
 /// The upstreams of a configuration, by name.
 #[derive(Debug, Clone)]
@@ -16,6 +30,34 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
+    /// Compiles the upstreams of a document beside those in use. There are none if any has errors.
+    pub fn compile(
+        previous: Option<&Self>,
+        document: &Document,
+    ) -> (Option<Self>, Vec<Diagnostic>) {
+        let mut found = Vec::new();
+        let in_use = previous.into_iter().flat_map(Self::iter);
+        let mut clients = TlsClients::new(in_use.filter_map(|it| it.settings.tls.as_ref()));
+        let mut compiled = Vec::with_capacity(document.upstreams.len());
+        for (name, upstream) in &document.upstreams {
+            let mut check = Check {
+                name: name.as_str(),
+                origin: upstream.origin,
+                found: &mut found,
+            };
+            let tls = check.tls(upstream.tls.as_deref(), &mut clients);
+            let health = upstream
+                .health
+                .as_deref()
+                .and_then(|health| check.health(health));
+            compiled.push((name.shared(), settings(upstream, tls, health)));
+        }
+        let resolver = resolver(&document.resolver);
+        let is_refused = found.iter().any(Diagnostic::is_error);
+        let upstreams = (!is_refused).then(|| Self::from_settings(previous, compiled, resolver));
+        (upstreams, found)
+    }
+
     /// The upstreams with these settings. One that is configured as it was stays the one it was;
     /// one whose settings changed takes over what is known about endpoints that stay.
     pub fn from_settings(
@@ -59,3 +101,166 @@ impl Upstreams {
         &self.alarm
     }
 }
+
+/// Compiles what can be wrong with an upstream.
+struct Check<'a> {
+    name: &'a str,
+    origin: Origin,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+impl Check<'_> {
+    fn error(&mut self, code: &'static str, what: &str, remedy: &str) {
+        let message = format!("upstream `{}` {what}", self.name);
+        self.found
+            .push(Diagnostic::error(code, Some(self.origin), message).remedy(remedy));
+    }
+
+    fn tls(
+        &mut self,
+        tls: Option<&model::UpstreamTls>,
+        clients: &mut TlsClients,
+    ) -> Option<TlsClient> {
+        match clients.compile(tls?) {
+            Ok(client) => Some(client),
+            Err(error) => {
+                let what = format!("cannot speak TLS: {}", describe(&error));
+                self.error(
+                    "E-upstream-tls",
+                    &what,
+                    "mend the file or the name it complains of",
+                );
+                None
+            }
+        }
+    }
+
+    fn health(&mut self, health: &model::Health) -> Option<HealthSettings> {
+        for (field, period) in [("interval", health.interval), ("timeout", health.timeout)] {
+            if period.0.is_zero() {
+                let what = format!("has a health check whose `{field}` is zero");
+                self.error("E-health-period", &what, "give it a time above zero");
+            }
+        }
+        let probe = match &health.http {
+            None => Probe::Tcp,
+            Some(http) => {
+                if !http.path.starts_with('/') || !is_visible(&http.path) {
+                    let what = format!("checks the health of `{}`, which is no path", http.path);
+                    let remedy = "write a path that begins with `/`, special characters encoded";
+                    self.error("E-health-path", &what, remedy);
+                }
+                if http
+                    .host
+                    .as_deref()
+                    .is_some_and(|host| host.is_empty() || !is_visible(host))
+                {
+                    self.error(
+                        "E-health-host",
+                        "has a health check whose `host` is no host",
+                        "write a host, with a port if need be",
+                    );
+                }
+                Probe::Http {
+                    path: http.path.as_str().into(),
+                    host: http.host.as_deref().map(Box::from),
+                    expect: http
+                        .expect
+                        .iter()
+                        .map(|range| range.first..=range.last)
+                        .collect(),
+                }
+            }
+        };
+        Some(HealthSettings {
+            probe,
+            interval: health.interval.0,
+            timeout: health.timeout.0,
+            healthy_after: health.healthy_after,
+            unhealthy_after: health.unhealthy_after,
+        })
+    }
+}
+
+/// Whether text can stand in a request line or field as it is.
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn settings(
+    upstream: &model::Upstream,
+    tls: Option<TlsClient>,
+    health: Option<HealthSettings>,
+) -> Settings {
+    Settings {
+        sources: upstream
+            .endpoints
+            .iter()
+            .map(|endpoint| source(endpoint))
+            .collect(),
+        balance: balance(&upstream.balance),
+        tls,
+        pool: PoolSettings {
+            idle_per_worker_max: upstream.pool.idle_per_worker_max as usize,
+            idle_timeout: upstream.pool.idle_timeout.0,
+            requests_per_connection_max: u64::from(upstream.pool.requests_per_connection_max),
+        },
+        caps: Caps {
+            connections_max: upstream.limits.connections_max,
+            requests_max: upstream.limits.requests_max,
+        },
+        retry: RetrySettings {
+            attempts: upstream.retry.attempts,
+            on_connect_failure: upstream.retry.on.contains(&model::RetryOn::ConnectFailure),
+            on_idle_reset: upstream.retry.on.contains(&model::RetryOn::IdleReset),
+        },
+        health,
+        outlier: upstream.outlier.on().map(|outlier| OutlierSettings {
+            consecutive_failures: outlier.consecutive_failures.max(1),
+            eject_for: outlier.eject_for.0,
+            eject_percent_max: u32::from(outlier.eject_percent_max),
+        }),
+    }
+}
+
+fn source(endpoint: &model::Endpoint) -> Source {
+    let target = match endpoint.host.parse::<IpAddr>() {
+        Ok(ip) => Target::Address(SocketAddr::new(ip, endpoint.port)),
+        Err(_) => Target::Name {
+            host: endpoint.host.to_ascii_lowercase().into(),
+            port: endpoint.port,
+        },
+    };
+    Source {
+        target,
+        weight: endpoint.weight,
+    }
+}
+
+fn balance(balance: &model::Balance) -> Balance {
+    let hash_by = |by: &model::HashBy| match &by.by {
+        model::HashKey::ClientIp => HashBy::ClientIp,
+        model::HashKey::Header(name) => HashBy::Header(name.to_ascii_lowercase().into()),
+        model::HashKey::Cookie(name) => HashBy::Cookie(name.as_str().into()),
+        model::HashKey::Path => HashBy::Path,
+    };
+    match balance {
+        model::Balance::RoundRobin => Balance::RoundRobin,
+        model::Balance::Random => Balance::Random,
+        model::Balance::LeastRequest => Balance::LeastRequest,
+        model::Balance::RingHash(by) => Balance::RingHash(hash_by(by)),
+        model::Balance::Maglev(by) => Balance::Maglev(hash_by(by)),
+    }
+}
+
+fn resolver(resolver: &model::Resolver) -> ResolverSettings {
+    ResolverSettings {
+        servers: resolver.servers.clone().into(),
+        ttl_min: resolver.ttl_min.0,
+        ttl_max: resolver.ttl_max.0,
+        timeout: resolver.timeout.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
