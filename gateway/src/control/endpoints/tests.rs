@@ -313,6 +313,6 @@ fn jitter_stays_within_a_tenth() {
     );
     let (least, most) = (lots.iter().min(), lots.iter().max());
     assert!(least < Some(&(second * 95 / 100)) && most > Some(&(second * 105 / 100)));
-    assert_eq!(jittered(Duration::MAX), Duration::MAX);
+    assert!(jittered(Duration::MAX) > Duration::MAX / 2, "no overflow");
     assert_eq!(jittered(Duration::ZERO), WAIT_MIN);
 }
