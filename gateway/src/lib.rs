@@ -1,4 +1,13 @@
-//! See ARCHITECTURE.md.
+//! The Cardea gateway. Two lives meet in the snapshot: the life of a request (`traffic`, `policy`)
+//! reads it, the life of a configuration (`control`) builds it and swaps it. ARCHITECTURE.md tells
+//! both.
+
+pub mod traffic;
+
+pub mod policy;
+
+pub mod snapshot;
 
 pub mod control;
-pub mod traffic;
+
+pub mod telemetry;

@@ -1,4 +1,28 @@
 //! The life of a request, in the order it is lived.
 
+pub mod buffer;
+pub mod listener;
+pub mod random;
+pub mod socket;
+pub mod timer;
+pub mod tls;
+pub mod worker;
+
+pub mod admit;
+pub mod connection;
+pub mod domain;
+pub mod exchange;
+pub mod headers;
+pub mod respond;
+pub mod route;
+
 pub mod balance;
+pub mod body;
+pub mod forward;
+pub mod relay;
+pub mod splice;
+pub mod tunnel;
 pub mod upstream;
+
+pub mod access_log;
+pub mod finish;

@@ -22,6 +22,11 @@ pub mod retry;
 pub mod dns;
 pub mod health;
 
+pub mod connect;
+pub mod pool;
+pub mod request;
+pub mod response;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

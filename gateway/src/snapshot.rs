@@ -1,0 +1,187 @@
+//! The snapshot: everything that traffic reads of a configuration, compiled and immutable. The
+//! two lives meet here and nowhere else: control builds a snapshot and swaps it in, an exchange
+//! loads one once and keeps it to its end.
+//!
+//! Must not: change after it was published. What changes by itself (endpoint sets, health,
+//! counters) lives behind the shared parts it points to.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cardea_http1::Limits;
+use ipnet::IpNet;
+
+use crate::policy::Chain;
+use crate::telemetry::metrics::{ListenerSlot, RouteSlot};
+use crate::traffic::access_log::Format;
+use crate::traffic::domain::Domain;
+use crate::traffic::exchange::Timeouts;
+use crate::traffic::headers::HeaderName;
+use crate::traffic::respond::ResponseStyle;
+use crate::traffic::route::{HostTable, PathRules};
+use crate::traffic::tls::ListenerTls;
+
+/// Names a listener for as long as the process lives, across reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
+/// All that traffic reads of one configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the configurations that took effect, from one.
+    pub generation: u64,
+    /// The listeners, ordered by id.
+    pub listeners: Box<[Arc<ListenerPlan>]>,
+    /// The domains, in the order of the document.
+    pub domains: Box<[Arc<Domain>]>,
+    /// Every host of every listener, to tell a misdirected request from an unknown host.
+    pub hosts: Arc<HostTable>,
+    /// How the client's identity is told to origins.
+    pub forwarding: Forwarding,
+    /// How our own responses look where no domain is known.
+    pub style: Arc<ResponseStyle>,
+    /// The policies of requests for which no domain is known.
+    pub chain: Chain,
+    /// The deadlines before a route is known.
+    pub timeouts: Timeouts,
+    /// Where requests are counted for which no domain is known.
+    pub slot: RouteSlot,
+    /// How access-log lines are written; none for no log.
+    pub access_log: Option<Arc<Format>>,
+}
+
+impl Snapshot {
+    /// The plan of a listener, if this configuration still has it.
+    pub fn listener(&self, id: ListenerId) -> Option<&Arc<ListenerPlan>> {
+        let at = self
+            .listeners
+            .binary_search_by_key(&id, |plan| plan.id)
+            .ok()?;
+        self.listeners.get(at)
+    }
+}
+
+/// How connections of one listener are served.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// Its identity across reloads.
+    pub id: ListenerId,
+    /// The name that logs and metrics carry.
+    pub name: Arc<str>,
+    /// The hosts served here: an index into `Snapshot::domains`.
+    pub hosts: Arc<HostTable>,
+    /// What the codec refuses.
+    pub limits: Limits,
+    /// How paths are normalised.
+    pub paths: PathRules,
+    /// Requests served on one connection before it is closed.
+    pub requests_per_connection_max: u64,
+    /// Open connections, over all workers.
+    pub connections_max: u64,
+    /// From the first byte of a request to the end of its head, absolute.
+    pub head_timeout: Duration,
+    /// The wait for a first or next request.
+    pub idle_timeout: Duration,
+    /// From accept to the end of the TLS handshake, absolute.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes under way at once, per worker.
+    pub handshakes_max: usize,
+    /// The TLS side; none for a plain listener.
+    pub tls: Option<ListenerTls>,
+    /// Connections open now, over all workers; it outlives the plan.
+    pub open: Arc<AtomicU64>,
+    /// Where connections are counted.
+    pub slot: ListenerSlot,
+}
+
+/// How the client's identity is told to origins.
+#[derive(Debug, Clone, Default)]
+pub struct Forwarding {
+    /// Peers whose word about the client is believed.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Whether `X-Forwarded-*` is sent.
+    pub x_forwarded: bool,
+    /// Whether `Forwarded` (RFC 7239) is sent.
+    pub forwarded: bool,
+    /// The field that carries the request id; none for none.
+    pub request_id: Option<HeaderName>,
+    /// Whose request ids are kept.
+    pub request_id_from: RequestIdFrom,
+}
+
+/// Whose request ids are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequestIdFrom {
+    /// Nobody's.
+    Never,
+    /// Those of trusted proxies.
+    #[default]
+    Trusted,
+    /// Everybody's.
+    Always,
+}
+
+/// The place where control publishes and workers look.
+#[derive(Debug)]
+pub struct Published {
+    generation: AtomicU64,
+    snapshot: ArcSwap<Snapshot>,
+}
+
+impl Published {
+    /// Publishes the first snapshot.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            generation: AtomicU64::new(snapshot.generation),
+            snapshot: ArcSwap::new(snapshot),
+        }
+    }
+
+    /// Puts another snapshot in its place; exchanges under way keep the one they have.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        self.snapshot.store(snapshot);
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// The snapshot in force.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+/// A worker's handle on the snapshot in force: one relaxed-cost load per request, and a shared
+/// reference count touched once per generation.
+#[derive(Debug)]
+pub struct WorkerSnapshot {
+    published: Arc<Published>,
+    generation: Cell<u64>,
+    held: RefCell<Rc<Arc<Snapshot>>>,
+}
+
+impl WorkerSnapshot {
+    /// A handle on what is published.
+    pub fn new(published: Arc<Published>) -> Self {
+        let snapshot = published.load();
+        Self {
+            generation: Cell::new(snapshot.generation),
+            held: RefCell::new(Rc::new(snapshot)),
+            published,
+        }
+    }
+
+    /// The snapshot in force; the caller keeps it for a whole exchange.
+    pub fn load(&self) -> Rc<Arc<Snapshot>> {
+        let latest = self.published.generation.load(Ordering::Acquire);
+        if latest != self.generation.get() {
+            let snapshot = self.published.load();
+            self.generation.set(snapshot.generation);
+            self.held.replace(Rc::new(snapshot));
+        }
+        Rc::clone(&self.held.borrow())
+    }
+}

@@ -1,0 +1,201 @@
+//! From a parsed head to a decision: who the client is, which domain and route take the request,
+//! and whether their policies let it pass.
+//!
+//! Must not: answer anything itself. It names the reason; the connection sends the reply.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::exchange::{Client, Exchange, Notes, Request, RequestId, UpstreamTrace};
+use super::respond::{Reason, Reply};
+use super::route::{RequestView, normalise};
+use super::worker::Worker;
+use crate::policy::Verdict;
+use crate::snapshot::{Forwarding, ListenerPlan, RequestIdFrom, Snapshot};
+use cardea_http1::{Form, Known, Method};
+
+/// Begins an exchange.
+pub fn open<'t>(
+    worker: &Worker,
+    snapshot: &'t Snapshot,
+    listener: &'t ListenerPlan,
+    client: &'t Client,
+    request: Box<Request>,
+) -> Exchange<'t> {
+    let peer_is_trusted = is_trusted(&snapshot.forwarding, client.peer.ip());
+    let mut exchange = Exchange {
+        snapshot,
+        listener,
+        client,
+        client_address: client.peer.ip(),
+        peer_is_trusted,
+        request,
+        domain: None,
+        route: None,
+        timeouts: snapshot.timeouts,
+        body_bytes_max: None,
+        request_id: RequestId::NONE,
+        reason: None,
+        status: 0,
+        bytes_received: 0,
+        bytes_sent: 0,
+        started: Instant::now(),
+        upstream: UpstreamTrace::default(),
+        notes: Notes::default(),
+    };
+    if peer_is_trusted {
+        exchange.client_address = vouched_address(&exchange);
+    }
+    exchange.request_id = request_id(worker, &exchange);
+    exchange
+}
+
+/// Finds the domain and the route, and asks the policies.
+pub fn admit(worker: &Worker, exchange: &mut Exchange<'_>) -> Verdict {
+    if matches!(exchange.request.method, Method::Connect | Method::Trace) {
+        return Err(Reply::new(Reason::MethodRefused)
+            .header("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    find_domain(exchange)?;
+    normalise_path(exchange)?;
+    if !find_route(exchange) {
+        let domain = exchange.domain;
+        if let Some(domain) = domain {
+            domain.chain.on_request(exchange)?;
+        }
+        return Err(Reply::new(Reason::RouteUnknown));
+    }
+    let _ = worker;
+    match exchange.route {
+        Some(route) => route.chain.on_request(exchange),
+        None => Ok(()),
+    }
+}
+
+fn find_domain(exchange: &mut Exchange<'_>) -> Verdict {
+    let request = &mut *exchange.request;
+    let host = request.host_text.of(&request.headers.bytes);
+    request.host.clear();
+    request.host.extend(host.iter().map(u8::to_ascii_lowercase));
+    let snapshot = exchange.snapshot;
+    match exchange.listener.hosts.find(&request.host) {
+        Some(index) => {
+            exchange.domain = snapshot.domains.get(index as usize).map(AsRef::as_ref);
+            Ok(())
+        }
+        // The host is ours, but not on this listener (RFC 9110 §15.5.20).
+        None if snapshot.hosts.claimed(&request.host).is_some() => {
+            Err(Reply::new(Reason::Misdirected))
+        }
+        None => Err(Reply::new(Reason::DomainUnknown)),
+    }
+}
+
+fn normalise_path(exchange: &mut Exchange<'_>) -> Verdict {
+    let request = &mut *exchange.request;
+    let path = match request.target.form {
+        // OPTIONS of the server as a whole has no path to match; it goes where `/` goes.
+        Form::Asterisk => b"/",
+        _ => request.target.path.of(&request.headers.bytes),
+    };
+    let path = if path.is_empty() { b"/" } else { path };
+    match normalise(path, &exchange.listener.paths, &mut request.path) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let reason = match error.is_ambiguity() {
+                true => Reason::PathAmbiguous,
+                false => Reason::PathInvalid,
+            };
+            Err(Reply::with_detail(reason, format!("{error}.")))
+        }
+    }
+}
+
+fn find_route(exchange: &mut Exchange<'_>) -> bool {
+    let Some(domain) = exchange.domain else {
+        return false;
+    };
+    let request = &*exchange.request;
+    let view = RequestView {
+        method: request.method_bytes(),
+        path: &request.path,
+        query: request.query_bytes(),
+        headers: &request.headers,
+    };
+    let Some(route) = domain
+        .table
+        .find(&view)
+        .and_then(|index| domain.routes.get(index))
+    else {
+        return false;
+    };
+    exchange.route = Some(route);
+    exchange.timeouts = route.timeouts;
+    true
+}
+
+fn is_trusted(forwarding: &Forwarding, address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    forwarding
+        .trusted_proxies
+        .iter()
+        .any(|network| network.contains(&address))
+}
+
+/// The last address of the forwarding chain that no trusted proxy has.
+fn vouched_address(exchange: &Exchange<'_>) -> IpAddr {
+    let mut address = exchange.client.peer.ip();
+    let chain: Vec<&[u8]> = exchange
+        .request
+        .headers
+        .iter()
+        .filter(|(known, _, _)| *known == Known::XForwardedFor)
+        .flat_map(|(_, _, value)| value.split(|&byte| byte == b','))
+        .collect();
+    for hop in chain.into_iter().rev() {
+        let hop = std::str::from_utf8(hop.trim_ascii()).ok();
+        let Some(hop) = hop.and_then(parse_hop) else {
+            break;
+        };
+        address = hop;
+        if !is_trusted(&exchange.snapshot.forwarding, hop) {
+            break;
+        }
+    }
+    address
+}
+
+/// An element of `X-Forwarded-For`: an address, perhaps with brackets or a port.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split(']').next())
+        .unwrap_or(text);
+    bare.parse().ok().or_else(|| {
+        text.parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|address| address.ip())
+    })
+}
+
+fn request_id(worker: &Worker, exchange: &Exchange<'_>) -> RequestId {
+    let forwarding = &exchange.snapshot.forwarding;
+    let Some(name) = &forwarding.request_id else {
+        return RequestId::NONE;
+    };
+    let believed = match forwarding.request_id_from {
+        RequestIdFrom::Never => false,
+        RequestIdFrom::Trusted => exchange.peer_is_trusted,
+        RequestIdFrom::Always => true,
+    };
+    if believed
+        && let Some(id) = exchange
+            .request
+            .headers
+            .value(name)
+            .and_then(RequestId::try_from_client)
+    {
+        return id;
+    }
+    RequestId::from_random(worker.random.next(), worker.random.next())
+}

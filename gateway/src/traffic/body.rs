@@ -1,0 +1,249 @@
+//! Reading a message body off a socket, however it is delimited: the same for a client's request
+//! and an endpoint's response. Bytes come out decoded and in place, piece by piece, so that the
+//! reader sets the pace.
+//!
+//! Must not: hold a body, or read past its end into somebody else's message unnoticed: what
+//! follows stays in the inbound buffer.
+
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::time::Duration;
+
+use cardea_http1::{ChunkError, ChunkedDecoder, Framing, Limits, Step};
+
+use super::buffer::{Buffers, Inbound};
+use super::socket::Socket;
+use super::timer::{Direction, TICK, Timer};
+
+/// A body worth a large buffer, bytes.
+const WIDE_FROM: u64 = super::buffer::HEAD_BYTES as u64;
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The chunked coding is broken.
+    #[error("the chunked body is malformed")]
+    Malformed(#[from] ChunkError),
+    /// The stream ended before the body did.
+    #[error("the body was cut short")]
+    Cut,
+    /// No progress, or too little, within the deadline.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// The socket failed.
+    #[error("the connection failed")]
+    Failed(#[source] io::Error),
+}
+
+/// Reads one body.
+#[derive(Debug)]
+pub struct BodyReader {
+    state: State,
+    pace: Pace,
+    taken: usize,
+    ended: Option<Box<ChunkedDecoder>>,
+}
+
+#[derive(Debug)]
+enum State {
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    UntilClose,
+    Done,
+}
+
+impl BodyReader {
+    /// A reader for a body delimited as `framing` says.
+    pub fn new(framing: Framing, limits: &Limits, pace: Pace) -> Self {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(limits))),
+            Framing::UntilClose => State::UntilClose,
+        };
+        Self {
+            state,
+            pace,
+            taken: 0,
+            ended: None,
+        }
+    }
+
+    /// Whether the body has been read to its end.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// How many bytes are still to come, where the framing tells.
+    pub fn remaining(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            State::Done => Some(0),
+            State::Chunked(_) | State::UntilClose => None,
+        }
+    }
+
+    /// Sets the pace that the peer has to keep.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
+    /// Sets the deadline for the next bit of progress, for bytes that go by another way.
+    pub fn arm(&mut self, timer: &Timer) {
+        self.pace.arm(timer, Direction::Read);
+    }
+
+    /// Counts progress of bytes that go by another way; false when they are too slow.
+    pub fn keeps_up(&mut self, timer: &Timer, bytes: usize) -> bool {
+        self.pace.keeps_up(timer, bytes)
+    }
+
+    /// Counts bytes of a length-delimited body that went by another way (`splice`).
+    pub fn skip(&mut self, count: u64) {
+        if let State::Length(left) = &mut self.state {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.state = State::Done;
+            }
+        }
+    }
+
+    /// The next piece that was received already, as a range of the inbound bytes; `None` when
+    /// the socket has to be asked, or the body is over. A piece stays valid until the next call.
+    pub fn next_received(
+        &mut self,
+        inbound: &mut Inbound,
+    ) -> Result<Option<Range<usize>>, BodyError> {
+        inbound.consume(std::mem::take(&mut self.taken));
+        loop {
+            let available = inbound.len();
+            match &mut self.state {
+                State::Done => return Ok(None),
+                _ if available == 0 => return Ok(None),
+                State::Length(left) => {
+                    let piece = available.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= piece as u64;
+                    if *left == 0 {
+                        self.state = State::Done;
+                    }
+                    self.taken = piece;
+                    return Ok(Some(0..piece));
+                }
+                State::UntilClose => {
+                    self.taken = available;
+                    return Ok(Some(0..available));
+                }
+                State::Chunked(decoder) => match decoder.next(inbound.bytes())? {
+                    Step::Data { start, end } => {
+                        self.taken = end;
+                        return Ok(Some(start..end));
+                    }
+                    Step::Need { consumed } => {
+                        inbound.consume(consumed);
+                        return Ok(None);
+                    }
+                    Step::End { consumed } => {
+                        inbound.consume(consumed);
+                        if let State::Chunked(decoder) =
+                            std::mem::replace(&mut self.state, State::Done)
+                        {
+                            self.ended = Some(decoder);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next piece, from what was received or from the socket; `None` at the end.
+    pub async fn next(
+        &mut self,
+        socket: &Socket,
+        inbound: &mut Inbound,
+        buffers: &Buffers,
+    ) -> Result<Option<Range<usize>>, BodyError> {
+        loop {
+            if let Some(piece) = self.next_received(inbound)? {
+                return Ok(Some(piece));
+            }
+            if self.is_done() {
+                return Ok(None);
+            }
+            if self.remaining().is_none_or(|left| left > WIDE_FROM) {
+                inbound.widen(buffers);
+            }
+            self.pace.arm(socket.timer(), Direction::Read);
+            match inbound.fill(socket, buffers).await {
+                Ok(0) if matches!(self.state, State::UntilClose) => self.state = State::Done,
+                Ok(0) => return Err(BodyError::Cut),
+                Ok(read) => {
+                    if !self.pace.keeps_up(socket.timer(), read) {
+                        return Err(BodyError::TooSlow);
+                    }
+                }
+                Err(error) => return Err(BodyError::from_io(error)),
+            }
+        }
+    }
+
+    /// The decoder of a chunked body that is over: it holds the trailer fields.
+    pub fn trailers(&self) -> Option<&ChunkedDecoder> {
+        self.ended.as_deref()
+    }
+}
+
+impl BodyError {
+    fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::TimedOut => Self::TooSlow,
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                Self::Cut
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// How fast a peer has to be: some progress within every period, and a least average rate over
+/// the time that was spent waiting for it and not for somebody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    progress: Duration,
+    rate_min: u64,
+    armed_at: u64,
+    waited: u64,
+    bytes: u64,
+}
+
+impl Pace {
+    /// A pace; zero switches the progress deadline or the rate off.
+    pub fn new(progress: Duration, rate_min: u64) -> Self {
+        Self {
+            progress,
+            rate_min,
+            armed_at: 0,
+            waited: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Sets the deadline for the next bit of progress.
+    pub fn arm(&mut self, timer: &Timer, direction: Direction) {
+        self.armed_at = timer.now();
+        timer.set(direction, self.progress);
+    }
+
+    /// Counts progress; false when the average fell below the least rate. A peer has one whole
+    /// progress period before the rate is looked at.
+    pub fn keeps_up(&mut self, timer: &Timer, bytes: usize) -> bool {
+        self.bytes += bytes as u64;
+        self.waited += timer.now().saturating_sub(self.armed_at);
+        self.armed_at = timer.now();
+        if self.rate_min == 0 || self.progress.is_zero() {
+            return true;
+        }
+        let waited = TICK * u32::try_from(self.waited).unwrap_or(u32::MAX);
+        waited <= self.progress
+            || u128::from(self.bytes) * 1000 >= u128::from(self.rate_min) * waited.as_millis()
+    }
+}

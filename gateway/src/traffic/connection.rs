@@ -1,0 +1,160 @@
+//! A client's connection from accept to close: its TLS handshake, then the protocol that was
+//! agreed on it.
+//!
+//! Must not: know what a request means.
+
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use cardea_http1::{ErrorKind as HeadErrorKind, HeadError, HeadFault};
+
+use super::exchange::Client;
+use super::respond::Reason;
+use super::socket::Socket;
+use super::timer::{Direction, TimerHandle};
+use super::tls::{ListenerTls, Session};
+use super::worker::Worker;
+use crate::snapshot::{ListenerId, ListenerPlan};
+use crate::telemetry::metrics::HandshakeEnd;
+
+pub mod client;
+pub mod http1;
+
+/// A connection's entry in its worker's register: enough to tell it to go.
+#[derive(Debug)]
+pub struct Ticket {
+    listener: ListenerId,
+    idle: Cell<bool>,
+    timer: TimerHandle,
+}
+
+impl Ticket {
+    /// The ticket of a connection.
+    pub fn new(listener: ListenerId, timer: TimerHandle) -> Self {
+        Self {
+            listener,
+            idle: Cell::new(false),
+            timer,
+        }
+    }
+
+    /// The listener the connection came through.
+    pub fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    /// Says whether the connection waits for a request.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    /// Ends the connection's wait for a next request, if it is waiting.
+    pub fn end_idle(&self) {
+        if self.idle.get() {
+            self.timer.expire(Direction::Read);
+        }
+    }
+}
+
+/// Serves an accepted connection to its end.
+pub async fn serve(
+    worker: Rc<Worker>,
+    listener: ListenerId,
+    mut socket: Socket,
+    mut client: Client,
+) {
+    let snapshot = worker.snapshot.load();
+    let Some(plan) = snapshot.listener(listener).cloned() else {
+        return;
+    };
+    drop(snapshot);
+    let ticket = Rc::new(Ticket::new(listener, socket.timer().handle()));
+    let open = worker.open_connection(&plan, &ticket);
+    if let Some(tls) = &plan.tls
+        && !handshake(&worker, &plan, tls, &mut socket, &mut client).await
+    {
+        return;
+    }
+    drop(plan);
+    http1::serve(&worker, &ticket, &socket, &client).await;
+    drop(open);
+}
+
+/// Makes the handshake; false when the connection is of no use after it. Handshakes are a
+/// worker's most expensive work, so only so many are under way at once: the excess is closed
+/// before it costs anything, and established connections keep their share.
+async fn handshake(
+    worker: &Rc<Worker>,
+    plan: &ListenerPlan,
+    tls: &ListenerTls,
+    socket: &mut Socket,
+    client: &mut Client,
+) -> bool {
+    let Some(underway) = worker.begin_handshake(plan.handshakes_max) else {
+        worker
+            .metrics
+            .handshake_finished(plan.slot, HandshakeEnd::Refused);
+        return false;
+    };
+    let Ok(session) = Session::accept(&tls.config) else {
+        worker
+            .metrics
+            .handshake_finished(plan.slot, HandshakeEnd::Failed);
+        return false;
+    };
+    socket.start_session(session);
+    socket.set_deadline(Direction::Read, plan.handshake_timeout);
+    socket.set_deadline(Direction::Write, plan.handshake_timeout);
+    let made = socket.handshake().await;
+    drop(underway);
+    if let Err(error) = made {
+        let end = match error.kind() {
+            ErrorKind::TimedOut => HandshakeEnd::TimedOut,
+            _ => HandshakeEnd::Failed,
+        };
+        worker.metrics.handshake_finished(plan.slot, end);
+        tracing::debug!(peer = %client.peer, listener = &*plan.name, %error, "handshake_failed");
+        return false;
+    }
+    client.tls = socket
+        .session()
+        .map(|session| Box::new(session.borrow().identity()));
+    let resumed = client.tls.as_ref().is_some_and(|tls| tls.resumed);
+    let end = if resumed {
+        HandshakeEnd::Resumed
+    } else {
+        HandshakeEnd::Full
+    };
+    worker.metrics.handshake_finished(plan.slot, end);
+    true
+}
+
+/// The reason of a head that cannot be served.
+pub fn head_fault(error: &HeadError) -> Reason {
+    match error.fault() {
+        HeadFault::BareLf | HeadFault::BareCr => return Reason::LineEndingInvalid,
+        HeadFault::Underscore => return Reason::HeaderUnderscore,
+        HeadFault::BadConnection => return Reason::ConnectionInvalid,
+        HeadFault::LengthAndEncoding => return Reason::FramingConflict,
+        HeadFault::BadContentLength | HeadFault::RepeatedContentLength => {
+            return Reason::LengthInvalid;
+        }
+        HeadFault::BadMethod | HeadFault::BadVersion | HeadFault::EmptyFirstLine => {
+            return Reason::RequestLineMalformed;
+        }
+        HeadFault::MethodTooLong => return Reason::MethodUnknown,
+        _ => {}
+    }
+    match error.kind() {
+        HeadErrorKind::Syntax => Reason::HeaderMalformed,
+        HeadErrorKind::Framing => Reason::TransferEncodingInvalid,
+        HeadErrorKind::Host => Reason::HostInvalid,
+        HeadErrorKind::Target => Reason::RequestLineMalformed,
+        HeadErrorKind::TargetTooLong => Reason::TargetTooLong,
+        HeadErrorKind::HeadTooLarge => Reason::HeadTooLarge,
+        HeadErrorKind::NotImplemented => Reason::TransferEncodingUnsupported,
+        HeadErrorKind::Version => Reason::VersionUnsupported,
+        HeadErrorKind::Expectation => Reason::ExpectationUnknown,
+    }
+}

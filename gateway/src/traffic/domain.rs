@@ -1,0 +1,57 @@
+//! The compiled domain and its routes: what a host's traffic is matched against, under which
+//! policies, and where it goes. Made by `control::compile`, read by every exchange.
+//!
+//! Must not: hold anything that changes while it is in use; endpoint sets and counters live
+//! behind the upstreams and policies it points to.
+
+use std::sync::Arc;
+
+use super::exchange::Timeouts;
+use super::respond::ResponseStyle;
+use super::route::{RouteTable, WeightedChoice};
+use super::upstream::Upstream;
+use crate::policy::Chain;
+use crate::telemetry::metrics::{RouteSlot, UpstreamSlot};
+
+/// A domain: the hosts it claims, and what happens to their requests.
+#[derive(Debug)]
+pub struct Domain {
+    /// The name that logs and metrics carry.
+    pub name: Arc<str>,
+    /// Which route a request takes: an index into `routes`.
+    pub table: RouteTable,
+    /// The routes in the order of the document.
+    pub routes: Box<[Route]>,
+    /// How the gateway's own responses look here.
+    pub style: Arc<ResponseStyle>,
+    /// The policies of requests that match no route: those of the gateway and the domain.
+    pub chain: Chain,
+    /// Where requests that match no route are counted.
+    pub slot: RouteSlot,
+}
+
+/// One route of a domain.
+#[derive(Debug)]
+pub struct Route {
+    /// The name that logs and metrics carry.
+    pub name: Arc<str>,
+    /// The policies in execution order.
+    pub chain: Chain,
+    /// The deadlines.
+    pub timeouts: Timeouts,
+    /// Where requests go; empty when a policy answers.
+    pub backends: Box<[Backend]>,
+    /// Which of the backends takes a request.
+    pub weights: WeightedChoice,
+    /// Where requests are counted.
+    pub slot: RouteSlot,
+}
+
+/// An upstream that a route's requests go to.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// Where its requests are counted.
+    pub slot: UpstreamSlot,
+}

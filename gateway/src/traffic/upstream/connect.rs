@@ -1,0 +1,103 @@
+//! Opening a connection to an endpoint: TCP, then TLS where the upstream asks for it, both within
+//! one deadline.
+//!
+//! Must not: resolve names (an endpoint is an address) or choose the endpoint (`balance` does).
+
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::endpoint::Endpoint;
+use super::local::Chosen;
+use super::pool::Connection;
+use crate::traffic::respond::Reason;
+use crate::traffic::socket::Socket;
+use crate::traffic::timer::{Direction, Wheel};
+use crate::traffic::tls::Session;
+
+/// Why no connection could be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The upstream has all the connections it may have.
+    #[error("the upstream is at its connection limit")]
+    Saturated,
+    /// No answer in time, from TCP or TLS.
+    #[error("connecting took longer than {0:?}")]
+    Timeout(Duration),
+    /// TCP was refused or failed.
+    #[error("connecting failed")]
+    Failed(#[source] io::Error),
+    /// The handshake failed: the endpoint's certificate, or its TLS, is not acceptable.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+}
+
+impl ConnectError {
+    /// The reason a client is told.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Saturated => Reason::UpstreamSaturated,
+            Self::Timeout(_) => Reason::UpstreamConnectTimeout,
+            Self::Failed(_) => Reason::UpstreamConnectFailed,
+            Self::Tls(_) => Reason::UpstreamTlsFailed,
+        }
+    }
+}
+
+/// Opens a connection. `timeout` is absolute over TCP and TLS; zero is none.
+pub async fn connect(
+    endpoint: &Chosen,
+    timeout: Duration,
+    wheel: &Rc<Wheel>,
+) -> Result<Connection, ConnectError> {
+    let permit = endpoint
+        .upstream()
+        .admit_connection()
+        .map_err(|_| ConnectError::Saturated)?;
+    let started = Instant::now();
+    let stream = match timeout {
+        Duration::ZERO => tcp(endpoint).await,
+        _ => tokio::time::timeout(timeout, tcp(endpoint))
+            .await
+            .map_err(|_| ConnectError::Timeout(timeout))?,
+    };
+    let mut socket = Socket::new(stream.map_err(ConnectError::Failed)?, wheel);
+    if let Some(tls) = &endpoint.upstream().upstream().settings.tls {
+        let server_name = tls
+            .server_name_of(endpoint)
+            .map_err(|error| ConnectError::Tls(io::Error::new(ErrorKind::InvalidInput, error)))?;
+        let session = Session::connect(&tls.config, server_name)
+            .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
+        socket.start_session(session);
+        if !timeout.is_zero() {
+            let left = timeout
+                .saturating_sub(started.elapsed())
+                .max(Duration::from_millis(1));
+            socket.set_deadline(Direction::Read, left);
+            socket.set_deadline(Direction::Write, left);
+        }
+        socket
+            .handshake()
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::TimedOut => ConnectError::Timeout(timeout),
+                _ => ConnectError::Tls(error),
+            })?;
+    }
+    Ok(Connection {
+        socket,
+        requests: 0,
+        permit,
+    })
+}
+
+async fn tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let socket = match endpoint.address {
+        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_nodelay(true)?;
+    socket.connect(endpoint.address).await
+}

@@ -1,0 +1,246 @@
+//! The request as an origin receives it: one canonical head, written once per exchange and sent
+//! again unchanged if an attempt has to be repeated, and the body after it.
+//!
+//! Must not: forward what belongs to the client's connection (RFC 9110 §7.6.1), or let a client
+//! say who it is: the fields that carry its identity are ours.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use cardea_http1::{Form, Framing, Known, write};
+
+use crate::traffic::body::{BodyError, BodyReader};
+use crate::traffic::buffer::Inbound;
+use crate::traffic::exchange::Exchange;
+
+/// Body bytes that leave with the head, in one write, and can be sent again: small requests.
+const TOGETHER_BYTES_MAX: usize = 16 * 1024;
+
+/// A serialised request.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The head, and the start of the body if it was there already.
+    pub bytes: Vec<u8>,
+    /// Whether that is the whole request, so that it can be sent again.
+    pub is_whole: bool,
+    /// Bytes of the body among them.
+    pub body_bytes: u64,
+    /// Whether the request asks for an upgrade.
+    pub is_upgrade: bool,
+}
+
+impl Outgoing {
+    /// Serialises the head, and as much of the body as was received with the request.
+    pub fn new(
+        mut bytes: Vec<u8>,
+        exchange: &Exchange<'_>,
+        is_upgrade: bool,
+        body: &mut BodyReader,
+        inbound: &mut Inbound,
+    ) -> Result<Self, BodyError> {
+        write_head(&mut bytes, exchange, is_upgrade);
+        let limit = bytes.len() + TOGETHER_BYTES_MAX;
+        let mut body_bytes = 0;
+        while bytes.len() < limit {
+            let Some(piece) = body.next_received(inbound)? else {
+                break;
+            };
+            let piece = inbound.range(piece);
+            body_bytes += piece.len() as u64;
+            match exchange.request.framing {
+                Framing::Chunked => write_chunk(&mut bytes, piece),
+                _ => bytes.extend_from_slice(piece),
+            }
+        }
+        if body.is_done() {
+            write_end(&mut bytes, exchange.request.framing, body);
+        }
+        Ok(Self {
+            bytes,
+            is_whole: body.is_done(),
+            body_bytes,
+            is_upgrade,
+        })
+    }
+}
+
+/// Writes one chunk of a chunked body.
+pub fn write_chunk(out: &mut Vec<u8>, piece: &[u8]) {
+    write::chunk_start(out, piece.len() as u64);
+    out.extend_from_slice(piece);
+    write::chunk_end(out);
+}
+
+/// Writes what ends a body: for a chunked one the last chunk and the trailer fields.
+pub fn write_end(out: &mut Vec<u8>, framing: Framing, body: &BodyReader) {
+    if framing != Framing::Chunked {
+        return;
+    }
+    write::last_chunk(out);
+    if let Some(decoder) = body.trailers() {
+        write::fields(
+            out,
+            decoder.trailer_bytes(),
+            decoder.trailers().iter().copied(),
+        );
+    }
+    write::head_end(out);
+}
+
+fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
+    let request = &exchange.request;
+    out.extend_from_slice(request.method_bytes());
+    out.push(b' ');
+    match request.target.form {
+        Form::Asterisk => out.push(b'*'),
+        _ => out.extend_from_slice(&request.path),
+    }
+    if let Some(query) = request.query_bytes() {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = match &request.host_forwarded {
+        Some(host) => host.as_bytes(),
+        None => request.authority_bytes(),
+    };
+    write::field(out, b"host", host);
+    let drops_forwarded = exchange.snapshot.forwarding.x_forwarded || !exchange.peer_is_trusted;
+    for (known, name, value) in request.headers.iter() {
+        let keep = match known {
+            Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XForwardedPort => !drops_forwarded,
+            Known::Forwarded => exchange.peer_is_trusted && !exchange.snapshot.forwarding.forwarded,
+            other => !stays_here(other),
+        };
+        if keep {
+            write::field(out, name, value);
+        }
+    }
+    write_identity(out, exchange);
+    write_framing(out, request.framing);
+    if is_upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Fields that the codec writes itself, or that end at the gateway. Hop-by-hop fields were
+/// removed when the head was read.
+pub fn stays_here(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Expect
+    )
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::Length(length) => write::content_length(out, length),
+        Framing::Chunked => write::chunked(out),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+/// Who the client is: overwritten unless the peer is a trusted proxy, continued if it is one.
+fn write_identity(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+    let forwarding = &exchange.snapshot.forwarding;
+    if forwarding.x_forwarded {
+        write_x_forwarded(out, exchange);
+    }
+    if forwarding.forwarded {
+        write_forwarded(out, exchange);
+    }
+    if let Some(name) = &forwarding.request_id {
+        write::field(
+            out,
+            name.as_str().as_bytes(),
+            exchange.request_id.as_bytes(),
+        );
+    }
+}
+
+fn write_x_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+    let headers = &exchange.request.headers;
+    let told = |known| headers.known(known).filter(|_| exchange.peer_is_trusted);
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if exchange.peer_is_trusted {
+        for (_, _, value) in headers
+            .iter()
+            .filter(|(known, _, _)| *known == Known::XForwardedFor)
+        {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    write_address(out, exchange.client.peer.ip());
+    out.extend_from_slice(b"\r\n");
+    let scheme: &[u8] = if exchange.is_secure() {
+        b"https"
+    } else {
+        b"http"
+    };
+    write::field(
+        out,
+        b"x-forwarded-proto",
+        told(Known::XForwardedProto).unwrap_or(scheme),
+    );
+    let host = told(Known::XForwardedHost).unwrap_or(exchange.request.authority_bytes());
+    write::field(out, b"x-forwarded-host", host);
+    match told(Known::XForwardedPort) {
+        Some(port) => write::field(out, b"x-forwarded-port", port),
+        None => {
+            out.extend_from_slice(b"x-forwarded-port: ");
+            write::decimal(out, u64::from(exchange.client.local.port()));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// RFC 7239: one element for this hop, after those of a trusted peer.
+fn write_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+    out.extend_from_slice(b"forwarded: ");
+    if exchange.peer_is_trusted {
+        for (known, _, value) in exchange.request.headers.iter() {
+            if known == Known::Forwarded {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+    }
+    out.extend_from_slice(b"for=");
+    match exchange.client.peer.ip() {
+        IpAddr::V4(_) => write_address(out, exchange.client.peer.ip()),
+        IpAddr::V6(_) => {
+            // Colons and brackets need a quoted string (RFC 7239 §6).
+            out.extend_from_slice(b"\"[");
+            write_address(out, exchange.client.peer.ip());
+            out.extend_from_slice(b"]\"");
+        }
+    }
+    out.extend_from_slice(b";host=\"");
+    out.extend_from_slice(exchange.request.authority_bytes());
+    out.extend_from_slice(b"\";proto=");
+    out.extend_from_slice(if exchange.is_secure() {
+        b"https"
+    } else {
+        b"http"
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    if let IpAddr::V4(address) = address {
+        for (position, octet) in address.octets().into_iter().enumerate() {
+            if position > 0 {
+                out.push(b'.');
+            }
+            write::decimal(out, u64::from(octet));
+        }
+        return;
+    }
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{address}");
+}
