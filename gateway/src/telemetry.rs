@@ -1,6 +1,7 @@
-//! What the gateway tells about itself: metrics and the diagnostics log.
+//! What the gateway tells about itself: counters, and the diagnostics log.
 //!
-//! Must not: carry a label that a client chooses.
+//! Must not: slow traffic down. A worker counts in cells of its own and never waits for whoever
+//! reads them.
 
 pub mod logs;
 pub mod metrics;

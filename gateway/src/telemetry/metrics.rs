@@ -1,169 +1,353 @@
-//! The metrics: counters that each worker keeps in its own memory, and their sums for whoever
-//! scrapes. Label sets become slots when a snapshot compiles; counting is an add to a number that
-//! nobody else writes.
+//! Metrics: what is counted, where, and how Prometheus gets to see it.
 //!
-//! Must not: lock, look anything up, or use a read-modify-write instruction while counting.
+//! A configuration, as it compiles, asks for a slot for each of its domains, routes, upstreams and
+//! listeners. A worker counts under those slots in cells that it alone writes, so that counting
+//! costs it no locked instruction and no cache line of another worker. A scrape adds the workers
+//! up.
+//!
+//! Must not: have a metric that is not in the table of [`names`], or a label that a client chooses.
 
+pub mod buckets;
+pub mod names;
+
+mod cells;
 mod collect;
-mod histogram;
+mod process;
 mod slots;
 mod worker;
 
-pub use slots::{ListenerSlot, RouteSlot, UpstreamSlot};
-pub use worker::{HandshakeEnd, RequestSample, WorkerMetrics};
-
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use slots::{Labels, Slots};
-use worker::{ListenerCounters, Shard, UpstreamCounters};
+use prometheus::{Registry, TextEncoder};
 
-use self::worker::RouteCounters;
+use cells::{Cells, Chunks, OwnCells, WorkerCells};
+use slots::{Lease, Slots};
 
-/// All metrics of the process.
-#[derive(Debug)]
-pub struct Metrics {
-    shards: Box<[Arc<Shard>]>,
-    labels: Mutex<AllLabels>,
-    generation: AtomicU64,
-    reloads_applied: AtomicU64,
-    reloads_refused: AtomicU64,
-    last_reload_successful: AtomicI64,
-    last_reload_seconds: AtomicU64,
-    log_lines_dropped: Arc<AtomicU64>,
-    certificates: Mutex<Vec<(String, i64)>>,
+pub use cells::HandshakeEnd;
+pub use slots::OVERFLOW;
+pub use worker::{RequestSample, WorkerMetrics};
+
+/// Routes that are counted apart; what is beyond is counted together, as [`OVERFLOW`].
+pub const ROUTES_MAX: usize = 65_536;
+
+/// Domains that are counted apart.
+pub const DOMAINS_MAX: usize = 32_768;
+
+/// Upstreams that are counted apart.
+pub const UPSTREAMS_MAX: usize = 16_384;
+
+/// Listeners that are counted apart.
+pub const LISTENERS_MAX: usize = 1024;
+
+/// Where the requests of a route are counted, for as long as something holds this.
+#[derive(Debug, Clone)]
+pub struct RouteSlot(Arc<Lease>);
+
+/// Where the requests of an upstream are counted, for as long as something holds this.
+#[derive(Debug, Clone)]
+pub struct UpstreamSlot(Arc<Lease>);
+
+/// Where the connections of a listener are counted, for as long as something holds this.
+#[derive(Debug, Clone)]
+pub struct ListenerSlot(Arc<Lease>);
+
+/// Names a [`RouteSlot`] for whoever knows that it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteSlotId {
+    route: u32,
+    domain: u32,
 }
 
+/// Names an [`UpstreamSlot`] for whoever knows that it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamSlotId(u32);
+
+/// Names a [`ListenerSlot`] for whoever knows that it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerSlotId(u32);
+
+impl RouteSlot {
+    /// Its name.
+    pub fn id(&self) -> RouteSlotId {
+        RouteSlotId {
+            route: self.0.slot,
+            domain: self.0.parent_slot(),
+        }
+    }
+}
+
+impl UpstreamSlot {
+    /// Its name.
+    pub fn id(&self) -> UpstreamSlotId {
+        UpstreamSlotId(self.0.slot)
+    }
+}
+
+impl ListenerSlot {
+    /// Its name.
+    pub fn id(&self) -> ListenerSlotId {
+        ListenerSlotId(self.0.slot)
+    }
+}
+
+/// What came of reading a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// It is in force, as this generation.
+    Applied {
+        /// The generation.
+        generation: u64,
+    },
+    /// It is the one that was in force already.
+    Unchanged,
+    /// It was refused; the one before it serves on.
+    Refused,
+}
+
+/// What is not counted but looked up at every scrape.
+pub trait Observe: Send + Sync {
+    /// The upstreams in force.
+    fn upstreams(&self) -> Vec<UpstreamState>;
+
+    /// The certificates in force.
+    fn certificates(&self) -> Vec<CertificateState>;
+}
+
+/// How an upstream is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamState {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests under way.
+    pub requests_active: u64,
+    /// Connections open, busy and idle.
+    pub connections_open: u64,
+    /// Endpoints taken out by failed requests, ever.
+    pub ejections_total: u64,
+    /// Endpoints that requests go to.
+    pub usable: u64,
+    /// Endpoints that failed their active checks.
+    pub unhealthy: u64,
+    /// Endpoints that failed requests keep out now.
+    pub ejected: u64,
+    /// Endpoints that wait for their first check.
+    pub joining: u64,
+    /// Configured names that stand for no address.
+    pub unresolved: u64,
+}
+
+/// How long a certificate lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateState {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// When it expires.
+    pub not_after: SystemTime,
+}
+
+/// What the access log counts. Its writer and, rarely, the workers share it.
 #[derive(Debug, Default)]
-struct AllLabels {
-    routes: Labels<(Arc<str>, Arc<str>)>,
-    upstreams: Labels<Arc<str>>,
-    listeners: Labels<Arc<str>>,
+pub struct LogCounts {
+    /// Lines written.
+    pub lines: AtomicU64,
+    /// Lines lost.
+    pub dropped: AtomicU64,
+    /// Failures to open or write.
+    pub errors: AtomicU64,
+}
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+    registry: Registry,
+    /// The handles that no worker has taken yet.
+    handles: Mutex<Vec<Option<WorkerMetrics>>>,
+}
+
+/// What the collector reads.
+#[derive(Debug)]
+struct Shared {
+    workers: Vec<Arc<WorkerCells>>,
+    routes: Slots<2>,
+    domains: Slots<1>,
+    upstreams: Slots<1>,
+    listeners: Slots<1>,
+    reloads: Mutex<Reloads>,
+    log: Arc<LogCounts>,
+    diagnostics_dropped: Arc<AtomicU64>,
+    observed: Mutex<Option<Observed>>,
+}
+
+/// How reloads went.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reloads {
+    generation: u64,
+    /// Unix time, seconds.
+    last: Option<f64>,
+    last_refused: bool,
+    applied: u64,
+    unchanged: u64,
+    refused: u64,
+}
+
+#[derive(Clone)]
+struct Observed(Arc<dyn Observe>);
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Observed")
+    }
 }
 
 impl Metrics {
-    /// Metrics of a process with so many workers.
+    /// The metrics of a process with so many workers.
     pub fn new(workers: usize) -> Arc<Self> {
+        let cells = || WorkerCells {
+            own: OwnCells::default(),
+            routes: Chunks::new(ROUTES_MAX),
+            domains: Chunks::new(DOMAINS_MAX),
+            upstreams: Chunks::new(UPSTREAMS_MAX),
+            listeners: Chunks::new(LISTENERS_MAX),
+        };
+        let workers: Vec<_> = (0..workers).map(|_| Arc::new(cells())).collect();
+        let domains = Slots::new(DOMAINS_MAX, None);
+        let shared = Arc::new(Shared {
+            routes: Slots::new(ROUTES_MAX, domains.overflow()),
+            domains,
+            upstreams: Slots::new(UPSTREAMS_MAX, None),
+            listeners: Slots::new(LISTENERS_MAX, None),
+            reloads: Mutex::default(),
+            log: Arc::default(),
+            diagnostics_dropped: Arc::default(),
+            observed: Mutex::default(),
+            workers,
+        });
+        let registry = Registry::new();
+        collect::Collected::new(Arc::clone(&shared))
+            .and_then(|collected| registry.register(Box::new(collected)))
+            .expect("the names in the table are valid and differ, which its tests see to");
+        let handles = shared.workers.iter().map(Arc::clone);
+        let handles = handles.map(|cells| Some(WorkerMetrics::new(cells)));
         Arc::new(Self {
-            shards: (0..workers).map(|_| Arc::default()).collect(),
-            labels: Mutex::default(),
-            generation: AtomicU64::new(0),
-            reloads_applied: AtomicU64::new(0),
-            reloads_refused: AtomicU64::new(0),
-            last_reload_successful: AtomicI64::new(0),
-            last_reload_seconds: AtomicU64::new(0),
-            log_lines_dropped: Arc::default(),
-            certificates: Mutex::default(),
+            handles: Mutex::new(handles.collect()),
+            shared,
+            registry,
         })
     }
 
-    /// A worker's counters.
+    /// The handle of a worker. There is one, for that one thread writes the worker's cells is what
+    /// makes them cheap.
     pub fn worker(&self, index: usize) -> Option<WorkerMetrics> {
-        self.shards
-            .get(index)
-            .map(|shard| WorkerMetrics::new(Arc::clone(shard)))
+        lock(&self.handles).get_mut(index)?.take()
     }
 
-    /// Where requests of a route are counted. Empty names stand for requests without one.
-    pub fn route_slot(&self, domain: &Arc<str>, route: &Arc<str>) -> RouteSlot {
-        let key = (Arc::clone(domain), Arc::clone(route));
-        let slot = self.labels().routes.slot(key);
-        self.shards
-            .iter()
-            .for_each(|shard| shard.routes.ensure(slot));
-        RouteSlot(slot)
+    /// Where the requests of a route are counted.
+    pub fn route_slot(&self, domain: &str, route: &str) -> RouteSlot {
+        let Shared { workers, .. } = &*self.shared;
+        let domain_lease = self.shared.domains.acquire([domain], None, |slot| {
+            clear(workers, slot, |cells| &cells.domains);
+        });
+        let key = [domain, route];
+        let routes = &self.shared.routes;
+        RouteSlot(routes.acquire(key, Some(&domain_lease), |slot| {
+            clear(workers, slot, |cells| &cells.routes);
+        }))
     }
 
-    /// Where requests to an upstream are counted.
-    pub fn upstream_slot(&self, name: &Arc<str>) -> UpstreamSlot {
-        let slot = self.labels().upstreams.slot(Arc::clone(name));
-        self.shards
-            .iter()
-            .for_each(|shard| shard.upstreams.ensure(slot));
-        UpstreamSlot(slot)
+    /// Where the requests of an upstream are counted.
+    pub fn upstream_slot(&self, name: &str) -> UpstreamSlot {
+        let Shared { workers, .. } = &*self.shared;
+        UpstreamSlot(self.shared.upstreams.acquire([name], None, |slot| {
+            clear(workers, slot, |cells| &cells.upstreams);
+        }))
     }
 
-    /// Where connections of a listener are counted.
-    pub fn listener_slot(&self, name: &Arc<str>) -> ListenerSlot {
-        let slot = self.labels().listeners.slot(Arc::clone(name));
-        self.shards
-            .iter()
-            .for_each(|shard| shard.listeners.ensure(slot));
-        ListenerSlot(slot)
+    /// Where the connections of a listener are counted.
+    pub fn listener_slot(&self, name: &str) -> ListenerSlot {
+        let Shared { workers, .. } = &*self.shared;
+        ListenerSlot(self.shared.listeners.acquire([name], None, |slot| {
+            clear(workers, slot, |cells| &cells.listeners);
+        }))
     }
 
-    /// Forgets label sets that the configuration in force no longer has. Their slots are used
-    /// again two configurations later, when no exchange holds them any more.
-    pub fn retain(
-        &self,
-        route: impl Fn(&str, &str) -> bool,
-        upstream: impl Fn(&str) -> bool,
-        listener: impl Fn(&str) -> bool,
-    ) {
-        let mut labels = self.labels();
-        let freed = labels.routes.retain(|(domain, name)| route(domain, name));
-        self.clear(&freed, |shard| &shard.routes, RouteCounters::clear);
-        let freed = labels.upstreams.retain(|name| upstream(name));
-        self.clear(&freed, |shard| &shard.upstreams, UpstreamCounters::clear);
-        let freed = labels.listeners.retain(|name| listener(name));
-        self.clear(&freed, |shard| &shard.listeners, ListenerCounters::clear);
-    }
-
-    fn clear<T: Default>(
-        &self,
-        freed: &[u32],
-        slots: impl Fn(&Shard) -> &Slots<T>,
-        clear: impl Fn(&T),
-    ) {
-        for shard in &self.shards {
-            freed
-                .iter()
-                .filter_map(|slot| slots(shard).get(*slot))
-                .for_each(&clear);
+    /// Takes note of what came of reading a configuration.
+    pub fn reload_finished(&self, result: ReloadResult) {
+        let mut reloads = lock(&self.shared.reloads);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        reloads.last = Some(now.unwrap_or_default().as_secs_f64());
+        reloads.last_refused = result == ReloadResult::Refused;
+        match result {
+            ReloadResult::Applied { generation } => {
+                reloads.generation = generation;
+                reloads.applied += 1;
+            }
+            ReloadResult::Unchanged => reloads.unchanged += 1,
+            ReloadResult::Refused => reloads.refused += 1,
         }
     }
 
-    /// Notes that a configuration took effect.
-    pub fn reload_applied(&self, generation: u64) {
-        self.generation.store(generation, Ordering::Relaxed);
-        self.reloads_applied.fetch_add(1, Ordering::Relaxed);
-        self.note_reload(true);
+    /// Says where to look up what is not counted.
+    pub fn observe(&self, observed: Arc<dyn Observe>) {
+        *lock(&self.shared.observed) = Some(Observed(observed));
     }
 
-    /// Notes that a configuration was refused.
-    pub fn reload_refused(&self) {
-        self.reloads_refused.fetch_add(1, Ordering::Relaxed);
-        self.note_reload(false);
+    /// Where the access log counts.
+    pub fn log_counts(&self) -> Arc<LogCounts> {
+        Arc::clone(&self.shared.log)
     }
 
-    fn note_reload(&self, successful: bool) {
-        self.last_reload_successful
-            .store(i64::from(successful), Ordering::Relaxed);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        self.last_reload_seconds
-            .store(now.as_secs(), Ordering::Relaxed);
+    /// Where lost lines of the diagnostics log are counted.
+    pub fn diagnostics_dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.diagnostics_dropped)
     }
 
-    /// Sets when certificates expire, seconds since 1970, by name.
-    pub fn set_certificates(&self, certificates: Vec<(String, i64)>) {
-        *self
-            .certificates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = certificates;
+    /// Everything, in the text format of Prometheus.
+    pub fn text(&self) -> String {
+        let families = self.registry.gather();
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .unwrap_or_else(|error| {
+                tracing::error!(%error, "metrics_not_encoded");
+                String::new()
+            })
     }
 
-    /// Where the access log counts the lines it drops.
-    pub fn log_lines_dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.log_lines_dropped)
-    }
+    /// The media type of [`Self::text`].
+    pub const MEDIA_TYPE: &'static str = prometheus::TEXT_FORMAT;
 
-    fn labels(&self) -> std::sync::MutexGuard<'_, AllLabels> {
-        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where other parts of the process register metrics of their own.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 
+/// Sets a slot to zero in every worker.
+fn clear<C: Cells>(
+    workers: &[Arc<WorkerCells>],
+    slot: u32,
+    cells: impl Fn(&WorkerCells) -> &Chunks<C>,
+) {
+    for worker in workers {
+        if let Some(cells) = cells(worker).seen(slot) {
+            cells.clear();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value of a count that several threads add to.
+fn shared_value(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

@@ -94,13 +94,13 @@ async fn handshake(
     let Some(underway) = worker.begin_handshake(plan.handshakes_max) else {
         worker
             .metrics
-            .handshake_finished(plan.slot, HandshakeEnd::Refused);
+            .handshake_finished(plan.slot.id(), HandshakeEnd::Refused);
         return false;
     };
     let Ok(session) = Session::accept(&tls.config) else {
         worker
             .metrics
-            .handshake_finished(plan.slot, HandshakeEnd::Failed);
+            .handshake_finished(plan.slot.id(), HandshakeEnd::Failed);
         return false;
     };
     socket.start_session(session);
@@ -113,7 +113,7 @@ async fn handshake(
             ErrorKind::TimedOut => HandshakeEnd::TimedOut,
             _ => HandshakeEnd::Failed,
         };
-        worker.metrics.handshake_finished(plan.slot, end);
+        worker.metrics.handshake_finished(plan.slot.id(), end);
         tracing::debug!(peer = %client.peer, listener = &*plan.name, %error, "handshake_failed");
         return false;
     }
@@ -126,7 +126,7 @@ async fn handshake(
     } else {
         HandshakeEnd::Full
     };
-    worker.metrics.handshake_finished(plan.slot, end);
+    worker.metrics.handshake_finished(plan.slot.id(), end);
     true
 }
 

@@ -14,7 +14,7 @@ use super::domain::{Domain, Route};
 use super::headers::Headers;
 use super::respond::Reason;
 use crate::snapshot::{ListenerPlan, Snapshot};
-use crate::telemetry::metrics::UpstreamSlot;
+use crate::telemetry::metrics::UpstreamSlotId;
 
 /// What every exchange of a connection shares: who is at the other end and how they came.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ pub struct UpstreamTrace {
     /// The upstream's name.
     pub name: Option<Arc<str>>,
     /// Where its requests are counted.
-    pub slot: Option<UpstreamSlot>,
+    pub slot: Option<UpstreamSlotId>,
     /// The endpoint that answered, or was tried last.
     pub endpoint: Option<SocketAddr>,
     /// How long connecting took; `None` for a reused connection.

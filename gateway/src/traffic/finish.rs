@@ -16,12 +16,12 @@ pub fn finish(worker: &Worker, exchange: Exchange<'_>) {
     let duration = exchange.started.elapsed();
     let status = logged_status(&exchange);
     let slot = match (exchange.route, exchange.domain) {
-        (Some(route), _) => route.slot,
-        (None, Some(domain)) => domain.slot,
-        (None, None) => exchange.snapshot.slot,
+        (Some(route), _) => &route.slot,
+        (None, Some(domain)) => &domain.slot,
+        (None, None) => &exchange.snapshot.slot,
     };
     worker.metrics.request_finished(&RequestSample {
-        route: slot,
+        route: slot.id(),
         upstream: exchange.upstream.slot,
         status,
         reason: exchange.reason,

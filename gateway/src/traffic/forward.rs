@@ -69,7 +69,7 @@ pub async fn forward(
         return Err(Reply::new(Reason::RouteUnknown));
     };
     exchange.upstream.name = Some(Arc::clone(&backend.upstream.name));
-    exchange.upstream.slot = Some(backend.slot);
+    exchange.upstream.slot = Some(backend.slot.id());
     let upstream = worker.upstreams.of(&backend.upstream);
     let Ok(_admitted) = upstream.admit() else {
         return Err(Reply::new(Reason::UpstreamSaturated));

@@ -145,7 +145,7 @@ fn place(worker: &Rc<Worker>, id: ListenerId, stream: TcpStream, peer: SocketAdd
     if let Some(plan) = snapshot.listener(id)
         && plan.open.load(Ordering::Relaxed) >= plan.connections_max
     {
-        worker.metrics.connection_refused(plan.slot);
+        worker.metrics.connection_refused(plan.slot.id());
         return;
     }
     let Some(other) = less_busy(worker) else {

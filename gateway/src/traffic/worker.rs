@@ -292,7 +292,7 @@ impl Worker {
         }
         plan.open.fetch_add(1, Ordering::Relaxed);
         self.count_open(1);
-        self.metrics.connection_opened(plan.slot);
+        self.metrics.connection_opened(plan.slot.id());
         OpenConnection {
             worker: Rc::clone(self),
             plan: Arc::clone(plan),
@@ -388,7 +388,7 @@ impl Drop for OpenConnection {
         self.worker.vacant.borrow_mut().push(self.place);
         self.plan.open.fetch_sub(1, Ordering::Relaxed);
         self.worker.count_open(-1);
-        self.worker.metrics.connection_closed(self.plan.slot);
+        self.worker.metrics.connection_closed(self.plan.slot.id());
     }
 }
 

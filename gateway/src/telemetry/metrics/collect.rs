@@ -1,363 +1,380 @@
-//! The scrape: sums over the workers as Prometheus metric families. Every metric's name and help
-//! stand here and nowhere else.
+//! A scrape: adds up what the workers counted, looks up what nobody counts, and hands it to the
+//! Prometheus library.
 //!
-//! Must not: run on a worker.
+//! Must not: disturb the workers. It reads their cells, and takes locks that only the control path
+//! takes.
 
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
 };
-use prometheus::{Encoder, Registry, TextEncoder};
 
-use super::Metrics;
-use super::histogram::{BUCKETS, Sums};
-use super::worker::{CLASSES, HandshakeEnd, Shard, read};
+use super::buckets::{BOUNDS_S, BUCKETS, UNITS_PER_SECOND};
+use super::cells::{CLASSES, Count, HandshakeEnd, Times, WorkerCells};
+use super::names::{Kind, Metric};
+use super::process::{self, Start};
+use super::{Reloads, Shared, clear, lock, shared_value};
 use crate::traffic::respond::Reason;
 
-/// Collects the metrics of a process.
-#[derive(Debug)]
-struct Scrape(std::sync::Arc<Metrics>);
+/// The collector that the registry asks.
+pub(super) struct Collected {
+    shared: Arc<Shared>,
+    descriptions: Vec<Desc>,
+    start: Start,
+}
 
-impl Metrics {
-    /// The metrics in Prometheus' text format.
-    pub fn text(self: &std::sync::Arc<Self>) -> String {
-        let registry = Registry::new();
-        let mut text = Vec::new();
-        let encoded = registry
-            .register(Box::new(Scrape(std::sync::Arc::clone(self))))
-            .and_then(|()| TextEncoder::new().encode(&registry.gather(), &mut text));
-        if let Err(error) = encoded {
-            tracing::error!(%error, "metrics_not_encoded");
-        }
-        String::from_utf8(text).unwrap_or_default()
-    }
-
-    fn sum(&self, number: impl Fn(&Shard) -> Option<u64>) -> u64 {
-        self.shards.iter().filter_map(|shard| number(shard)).sum()
+impl Collected {
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, prometheus::Error> {
+        let describe = |metric: &Metric| {
+            let labels = metric.labels().iter().map(|label| (*label).to_owned());
+            Desc::new(
+                metric.name().to_owned(),
+                metric.help().to_owned(),
+                labels.collect(),
+                HashMap::new(),
+            )
+        };
+        let descriptions = Metric::ALL.iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self {
+            shared,
+            descriptions,
+            start: Start::default(),
+        })
     }
 }
 
-impl Collector for Scrape {
+impl Collector for Collected {
     fn desc(&self) -> Vec<&Desc> {
-        // The families depend on the configuration; the registry checks names when it gathers.
-        Vec::new()
+        self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let metrics = &self.0;
-        let mut families = Vec::new();
-        families.extend(routes(metrics));
-        families.extend(upstreams(metrics));
-        families.extend(listeners(metrics));
-        families.extend(process(metrics));
-        families.retain(|family| !family.get_metric().is_empty());
-        families
+        let mut families = Families::default();
+        let shared = &*self.shared;
+        routes(shared, &mut families);
+        domains(shared, &mut families);
+        upstreams(shared, &mut families);
+        listeners(shared, &mut families);
+        workers(shared, &mut families);
+        observed(shared, &mut families);
+        reloads(*lock(&shared.reloads), &mut families);
+        log(shared, &mut families);
+        families.process(&self.start);
+        families.finish()
     }
 }
 
-fn routes(metrics: &Metrics) -> [MetricFamily; 5] {
-    let mut requests = family(
-        "cardea_requests_total",
-        "Exchanges finished, by status class.",
-        MetricType::COUNTER,
-    );
-    let mut duration = family(
-        "cardea_request_duration_seconds",
-        "Exchanges, from the head of the request to the end of the response.",
-        MetricType::HISTOGRAM,
-    );
-    let mut received = family(
-        "cardea_request_body_bytes_total",
-        "Body bytes received from clients.",
-        MetricType::COUNTER,
-    );
-    let mut sent = family(
-        "cardea_response_body_bytes_total",
-        "Body bytes sent to clients.",
-        MetricType::COUNTER,
-    );
-    let mut reasons = family(
-        "cardea_responses_by_gateway_total",
-        "Exchanges that the gateway answered by itself or cut short, by reason.",
-        MetricType::COUNTER,
-    );
-    for ((domain, route), slot) in metrics.labels().routes.iter() {
-        let labels = [("domain", &**domain), ("route", &**route)];
-        for class in 0..CLASSES {
-            let count = metrics.sum(|shard| Some(read(&shard.routes.get(slot)?.classes[class])));
-            let code = format!("{}xx", class + 1);
-            push(
-                &mut requests,
-                counter(count, &[labels[0], labels[1], ("code", &code)]),
-                count,
-            );
+/// Samples by metric.
+#[derive(Default)]
+struct Families(HashMap<Metric, Vec<Sample>>);
+
+impl Families {
+    fn add(&mut self, metric: Metric, labels: &[&str], value: f64) {
+        let mut sample = Sample::from_label(pairs(metric, labels));
+        match metric.kind() {
+            Kind::Counter => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                sample.set_counter(counter);
+            }
+            Kind::Gauge | Kind::Histogram => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                sample.set_gauge(gauge);
+            }
         }
-        let mut sums = Sums::default();
-        metrics
-            .shards
-            .iter()
-            .filter_map(|s| s.routes.get(slot))
-            .for_each(|c| c.duration.add_to(&mut sums));
-        duration.mut_metric().push(histogram(&sums, &labels));
-        let bytes = metrics.sum(|shard| Some(read(&shard.routes.get(slot)?.bytes_received)));
-        received.mut_metric().push(counter(bytes, &labels));
-        let bytes = metrics.sum(|shard| Some(read(&shard.routes.get(slot)?.bytes_sent)));
-        sent.mut_metric().push(counter(bytes, &labels));
+        self.0.entry(metric).or_default().push(sample);
     }
-    for reason in Reason::ALL {
-        let count = metrics.sum(|shard| shard.reasons.0.get(*reason as usize).map(read));
-        push(
-            &mut reasons,
-            counter(count, &[("reason", reason.code())]),
-            count,
-        );
-    }
-    [requests, duration, received, sent, reasons]
-}
 
-fn upstreams(metrics: &Metrics) -> [MetricFamily; 3] {
-    let mut requests = family(
-        "cardea_upstream_requests_total",
-        "Exchanges with an upstream, by status class; no answer counts as 5xx.",
-        MetricType::COUNTER,
-    );
-    let mut duration = family(
-        "cardea_upstream_response_seconds",
-        "From the head of the request to the head of the upstream's response.",
-        MetricType::HISTOGRAM,
-    );
-    let mut retries = family(
-        "cardea_upstream_retries_total",
-        "Attempts after the first.",
-        MetricType::COUNTER,
-    );
-    for (name, slot) in metrics.labels().upstreams.iter() {
-        let label = ("upstream", &**name);
-        for class in 0..CLASSES {
-            let count = metrics.sum(|shard| Some(read(&shard.upstreams.get(slot)?.classes[class])));
-            let code = format!("{}xx", class + 1);
-            push(
-                &mut requests,
-                counter(count, &[label, ("code", &code)]),
-                count,
-            );
+    fn add_count(&mut self, metric: Metric, labels: &[&str], value: u64) {
+        self.add(metric, labels, value as f64);
+    }
+
+    fn add_times(&mut self, metric: Metric, labels: &[&str], times: &SummedTimes) {
+        let mut histogram = Histogram::default();
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BOUNDS_S.len());
+        for (bound, in_bucket) in BOUNDS_S.iter().zip(times.buckets) {
+            count += in_bucket;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
         }
-        let mut sums = Sums::default();
-        metrics
-            .shards
-            .iter()
-            .filter_map(|s| s.upstreams.get(slot))
-            .for_each(|c| c.duration.add_to(&mut sums));
-        duration.mut_metric().push(histogram(&sums, &[label]));
-        let count = metrics.sum(|shard| Some(read(&shard.upstreams.get(slot)?.retries)));
-        retries.mut_metric().push(counter(count, &[label]));
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(times.buckets.iter().sum());
+        histogram.set_sample_sum(times.units as f64 / UNITS_PER_SECOND);
+        let mut sample = Sample::from_label(pairs(metric, labels));
+        sample.set_histogram(histogram);
+        self.0.entry(metric).or_default().push(sample);
     }
-    [requests, duration, retries]
-}
 
-fn listeners(metrics: &Metrics) -> [MetricFamily; 4] {
-    let mut open = family(
-        "cardea_connections_open",
-        "Connections open now.",
-        MetricType::GAUGE,
-    );
-    let mut total = family(
-        "cardea_connections_total",
-        "Connections accepted.",
-        MetricType::COUNTER,
-    );
-    let mut refused = family(
-        "cardea_connections_refused_total",
-        "Connections closed at once because the listener was at its limit.",
-        MetricType::COUNTER,
-    );
-    let mut handshakes = family(
-        "cardea_tls_handshakes_total",
-        "TLS handshakes, by how they ended.",
-        MetricType::COUNTER,
-    );
-    for (name, slot) in metrics.labels().listeners.iter() {
-        let label = ("listener", &**name);
-        let opened = metrics.sum(|shard| Some(read(&shard.listeners.get(slot)?.opened)));
-        let closed = metrics.sum(|shard| Some(read(&shard.listeners.get(slot)?.closed)));
-        open.mut_metric()
-            .push(gauge(opened.saturating_sub(closed) as f64, &[label]));
-        total.mut_metric().push(counter(opened, &[label]));
-        let count = metrics.sum(|shard| Some(read(&shard.listeners.get(slot)?.refused)));
-        refused.mut_metric().push(counter(count, &[label]));
-        for end in HandshakeEnd::ALL {
-            let count = metrics
-                .sum(|shard| Some(read(&shard.listeners.get(slot)?.handshakes[end as usize])));
-            push(
-                &mut handshakes,
-                counter(count, &[label, ("result", end.label())]),
-                count,
-            );
+    fn process(&mut self, start: &Start) {
+        let version = env!("CARGO_PKG_VERSION");
+        self.add(Metric::BuildInfo, &[version], 1.0);
+        self.add(Metric::ProcessCpu, &[], process::cpu_seconds());
+        self.add(Metric::ProcessFilesMax, &[], process::open_files_max());
+        self.add(Metric::ProcessStart, &[], start.seconds());
+        if let Some(bytes) = process::resident_bytes() {
+            self.add(Metric::ProcessMemory, &[], bytes);
+        }
+        if let Some(files) = process::open_files() {
+            self.add(Metric::ProcessFiles, &[], files);
         }
     }
-    [open, total, refused, handshakes]
-}
 
-fn process(metrics: &Metrics) -> Vec<MetricFamily> {
-    let total = |name, help, value| single(name, help, MetricType::COUNTER, value as f64);
-    let now = |name, help, value: f64| single(name, help, MetricType::GAUGE, value);
-    let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-    let sum = |number: fn(&Shard) -> &AtomicU64| metrics.sum(|shard| Some(read(number(shard))));
-    let mut reloads = family(
-        "cardea_config_reloads_total",
-        "Configurations read again, by result.",
-        MetricType::COUNTER,
-    );
-    reloads.mut_metric().push(counter(
-        load(&metrics.reloads_applied),
-        &[("result", "applied")],
-    ));
-    reloads.mut_metric().push(counter(
-        load(&metrics.reloads_refused),
-        &[("result", "refused")],
-    ));
-    let mut build = family(
-        "cardea_build_info",
-        "The build; always 1.",
-        MetricType::GAUGE,
-    );
-    build
-        .mut_metric()
-        .push(gauge(1.0, &[("version", env!("CARGO_PKG_VERSION"))]));
-    let mut expiry = family(
-        "cardea_certificate_expiry_seconds",
-        "When a certificate expires, seconds since 1970.",
-        MetricType::GAUGE,
-    );
-    for (name, at) in metrics
-        .certificates
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
-        expiry
-            .mut_metric()
-            .push(gauge(*at as f64, &[("certificate", name)]));
-    }
-    vec![
-        total(
-            "cardea_accept_failures_total",
-            "Accepts that failed for want of resources.",
-            sum(|s| &s.accept_failures),
-        ),
-        now(
-            "cardea_pool_idle_connections",
-            "Idle connections to endpoints.",
-            sum(|s| &s.pool_idle) as f64,
-        ),
-        now(
-            "cardea_buffers_in_use",
-            "Buffers in use by workers.",
-            sum(|s| &s.buffers_in_use) as f64,
-        ),
-        now(
-            "cardea_config_generation",
-            "The configuration in force, counted from one.",
-            load(&metrics.generation) as f64,
-        ),
-        now(
-            "cardea_config_last_reload_successful",
-            "Whether the last configuration read took effect.",
-            metrics.last_reload_successful.load(Ordering::Relaxed) as f64,
-        ),
-        now(
-            "cardea_config_last_reload_timestamp_seconds",
-            "When a configuration was last read, seconds since 1970.",
-            load(&metrics.last_reload_seconds) as f64,
-        ),
-        total(
-            "cardea_access_log_lines_dropped_total",
-            "Access-log lines dropped because the queue was full or could not be written.",
-            load(&metrics.log_lines_dropped),
-        ),
-        now(
-            "cardea_workers",
-            "Worker threads.",
-            metrics.shards.len() as f64,
-        ),
-        reloads,
-        build,
-        expiry,
-    ]
-}
-
-fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family
-}
-
-fn single(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {
-    let mut family = family(name, help, kind);
-    family.mut_metric().push(match kind {
-        MetricType::GAUGE => gauge(value, &[]),
-        _ => counter(value as u64, &[]),
-    });
-    family
-}
-
-/// Adds a metric, unless it has never counted: ten thousand routes have few classes each.
-fn push(family: &mut MetricFamily, metric: Metric, count: u64) {
-    if count > 0 {
-        family.mut_metric().push(metric);
+    fn finish(self) -> Vec<MetricFamily> {
+        let family = |(metric, samples): (Metric, Vec<Sample>)| {
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name().to_owned());
+            family.set_help(metric.help().to_owned());
+            family.set_field_type(match metric.kind() {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family.set_metric(samples);
+            family
+        };
+        self.0.into_iter().map(family).collect()
     }
 }
 
-fn metric(labels: &[(&str, &str)]) -> Metric {
-    let pairs = labels.iter().map(|(name, value)| {
+fn pairs(metric: Metric, values: &[&str]) -> Vec<LabelPair> {
+    debug_assert_eq!(metric.labels().len(), values.len(), "{}", metric.name());
+    let pair = |(name, value): (&&str, &&str)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair
+    };
+    metric.labels().iter().zip(values).map(pair).collect()
+}
+
+/// A histogram over all workers.
+#[derive(Default)]
+struct SummedTimes {
+    units: u64,
+    buckets: [u64; BUCKETS],
+}
+
+impl SummedTimes {
+    fn add(&mut self, sum: &Count, times: &Times) {
+        self.units = self.units.wrapping_add(sum.value());
+        add_all(&mut self.buckets, &times.buckets);
+    }
+}
+
+fn add_all<const N: usize>(sums: &mut [u64; N], counts: &[Count; N]) {
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum = sum.wrapping_add(count.value());
+    }
+}
+
+/// The sum over workers of one cell of each.
+fn sum(shared: &Shared, count: impl Fn(&WorkerCells) -> u64) -> u64 {
+    shared
+        .workers
+        .iter()
+        .fold(0, |sum, worker| sum.wrapping_add(count(worker)))
+}
+
+/// Routes that were never asked for have no series: most of ten thousand domains are quiet.
+fn routes(shared: &Shared, families: &mut Families) {
+    let held = shared.routes.held(|slot| {
+        clear(&shared.workers, slot, |cells| &cells.routes);
     });
-    let mut metric = Metric::default();
-    metric.set_label(pairs.collect());
-    metric
+    for (key, slot) in held {
+        let mut classes = [0; CLASSES.len()];
+        let mut times = SummedTimes::default();
+        let (mut received, mut sent) = (0u64, 0u64);
+        for cells in shared.workers.iter().filter_map(|it| it.routes.seen(slot)) {
+            add_all(&mut classes, &cells.classes);
+            times.add(&cells.duration, &cells.times);
+            received = received.wrapping_add(cells.bytes_received.value());
+            sent = sent.wrapping_add(cells.bytes_sent.value());
+        }
+        if classes == [0; CLASSES.len()] {
+            continue;
+        }
+        let [domain, route] = &*key;
+        for (class, count) in CLASSES.iter().zip(classes) {
+            families.add_count(Metric::Requests, &[domain, route, class], count);
+        }
+        let labels: [&str; 2] = [domain, route];
+        families.add_times(Metric::RequestDuration, &labels, &times);
+        families.add_count(Metric::RequestBytes, &labels, received);
+        families.add_count(Metric::ResponseBytes, &labels, sent);
+    }
 }
 
-fn counter(value: u64, labels: &[(&str, &str)]) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    let mut metric = metric(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(value: f64, labels: &[(&str, &str)]) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = metric(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn histogram(sums: &Sums, labels: &[(&str, &str)]) -> Metric {
-    let mut total = 0;
-    let mut buckets = Vec::with_capacity(BUCKETS - 1);
-    for (at, count) in sums.buckets.iter().enumerate() {
-        total += count;
-        if at + 1 < BUCKETS {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(Sums::bound_seconds(at));
-            bucket.set_cumulative_count(total);
-            buckets.push(bucket);
+fn domains(shared: &Shared, families: &mut Families) {
+    let held = shared.domains.held(|slot| {
+        clear(&shared.workers, slot, |cells| &cells.domains);
+    });
+    for (key, slot) in held {
+        let mut reasons = [0; Reason::ALL.len()];
+        for cells in shared.workers.iter().filter_map(|it| it.domains.seen(slot)) {
+            add_all(&mut reasons, &cells.reasons);
+        }
+        let [domain] = &*key;
+        for (reason, count) in Reason::ALL.iter().zip(reasons) {
+            if count > 0 {
+                families.add_count(Metric::ResponsesByGateway, &[domain, reason.code()], count);
+            }
         }
     }
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets);
-    histogram.set_sample_count(total);
-    histogram.set_sample_sum(sums.sum_us as f64 / 1e6);
-    let mut metric = metric(labels);
-    metric.set_histogram(histogram);
-    metric
+}
+
+fn upstreams(shared: &Shared, families: &mut Families) {
+    let held = shared.upstreams.held(|slot| {
+        clear(&shared.workers, slot, |cells| &cells.upstreams);
+    });
+    for (key, slot) in held {
+        let mut classes = [0; CLASSES.len()];
+        let mut times = SummedTimes::default();
+        let (mut unanswered, mut retries) = (0u64, 0u64);
+        let (mut opened, mut reused, mut failed) = (0u64, 0u64, 0u64);
+        for cells in shared
+            .workers
+            .iter()
+            .filter_map(|it| it.upstreams.seen(slot))
+        {
+            add_all(&mut classes, &cells.classes);
+            times.add(&cells.duration, &cells.times);
+            unanswered = unanswered.wrapping_add(cells.unanswered.value());
+            retries = retries.wrapping_add(cells.retries.value());
+            opened = opened.wrapping_add(cells.opened.value());
+            reused = reused.wrapping_add(cells.reused.value());
+            failed = failed.wrapping_add(cells.failed.value());
+        }
+        let [name] = &*key;
+        if is_idle_overflow(name, classes.iter().sum::<u64>() + unanswered) {
+            continue;
+        }
+        for (class, count) in CLASSES.iter().zip(classes) {
+            families.add_count(Metric::UpstreamRequests, &[name, class], count);
+        }
+        families.add_count(Metric::UpstreamRequests, &[name, "none"], unanswered);
+        families.add_times(Metric::UpstreamDuration, &[name], &times);
+        families.add_count(Metric::UpstreamRetries, &[name], retries);
+        families.add_count(Metric::UpstreamConnectionsOpened, &[name], opened);
+        families.add_count(Metric::UpstreamConnectionsReused, &[name], reused);
+        families.add_count(Metric::UpstreamConnectionsFailed, &[name], failed);
+    }
+}
+
+/// The slot for what has no other is shown only when it was needed.
+fn is_idle_overflow(name: &str, count: u64) -> bool {
+    name == super::OVERFLOW && count == 0
+}
+
+fn listeners(shared: &Shared, families: &mut Families) {
+    let held = shared.listeners.held(|slot| {
+        clear(&shared.workers, slot, |cells| &cells.listeners);
+    });
+    for (key, slot) in held {
+        let (mut opened, mut closed, mut refused) = (0u64, 0u64, 0u64);
+        let mut handshakes = [0; HandshakeEnd::ALL.len()];
+        for cells in shared
+            .workers
+            .iter()
+            .filter_map(|it| it.listeners.seen(slot))
+        {
+            // The end is read before the beginning, so that no more have ended than begun.
+            closed = closed.wrapping_add(cells.closed.value());
+            opened = opened.wrapping_add(cells.opened.value());
+            refused = refused.wrapping_add(cells.refused.value());
+            add_all(&mut handshakes, &cells.handshakes);
+        }
+        let [name] = &*key;
+        if is_idle_overflow(name, opened + refused) {
+            continue;
+        }
+        families.add_count(Metric::Connections, &[name], opened);
+        families.add_count(
+            Metric::ConnectionsOpen,
+            &[name],
+            opened.saturating_sub(closed),
+        );
+        families.add_count(Metric::ConnectionsRefused, &[name], refused);
+        for (end, count) in HandshakeEnd::ALL.iter().zip(handshakes) {
+            families.add_count(Metric::Handshakes, &[name, end.as_str()], count);
+        }
+    }
+}
+
+fn workers(shared: &Shared, families: &mut Families) {
+    for (index, worker) in shared.workers.iter().enumerate() {
+        let index = index.to_string();
+        let own = &worker.own;
+        families.add_count(Metric::WorkerRequests, &[&index], own.requests.value());
+        families.add_count(Metric::WorkerBuffers, &[&index], own.buffers_in_use.value());
+        families.add_count(
+            Metric::WorkerIdleConnections,
+            &[&index],
+            own.pool_idle.value(),
+        );
+    }
+    let closed = sum(shared, |worker| worker.own.tunnels_closed.value());
+    let opened = sum(shared, |worker| worker.own.tunnels_opened.value());
+    families.add_count(Metric::Tunnels, &[], opened);
+    families.add_count(Metric::TunnelsOpen, &[], opened.saturating_sub(closed));
+    let failed = sum(shared, |worker| worker.own.accept_failures.value());
+    families.add_count(Metric::AcceptFailures, &[], failed);
+}
+
+fn observed(shared: &Shared, families: &mut Families) {
+    let Some(observed) = lock(&shared.observed).clone() else {
+        return;
+    };
+    for upstream in observed.0.upstreams() {
+        let name = &*upstream.name;
+        let states = [
+            ("usable", upstream.usable),
+            ("unhealthy", upstream.unhealthy),
+            ("ejected", upstream.ejected),
+            ("joining", upstream.joining),
+            ("unresolved", upstream.unresolved),
+        ];
+        for (state, count) in states {
+            families.add_count(Metric::UpstreamEndpoints, &[name, state], count);
+        }
+        let active = upstream.requests_active;
+        families.add_count(Metric::UpstreamRequestsActive, &[name], active);
+        let open = upstream.connections_open;
+        families.add_count(Metric::UpstreamConnectionsOpen, &[name], open);
+        let ejections = upstream.ejections_total;
+        families.add_count(Metric::UpstreamEjections, &[name], ejections);
+    }
+    for certificate in observed.0.certificates() {
+        let expiry = certificate.not_after.duration_since(UNIX_EPOCH);
+        let expiry = expiry.unwrap_or_default().as_secs_f64();
+        families.add(Metric::CertificateExpiry, &[&certificate.name], expiry);
+    }
+}
+
+fn reloads(reloads: Reloads, families: &mut Families) {
+    families.add_count(Metric::Generation, &[], reloads.generation);
+    families.add_count(Metric::Reloads, &["applied"], reloads.applied);
+    families.add_count(Metric::Reloads, &["unchanged"], reloads.unchanged);
+    families.add_count(Metric::Reloads, &["refused"], reloads.refused);
+    if let Some(last) = reloads.last {
+        families.add(Metric::LastReload, &[], last);
+        let successful = u64::from(!reloads.last_refused);
+        families.add_count(Metric::LastReloadSuccessful, &[], successful);
+    }
+}
+
+fn log(shared: &Shared, families: &mut Families) {
+    let log = &shared.log;
+    families.add_count(Metric::LogLines, &[], shared_value(&log.lines));
+    families.add_count(Metric::LogLinesDropped, &[], shared_value(&log.dropped));
+    families.add_count(Metric::LogErrors, &[], shared_value(&log.errors));
+    let dropped = shared_value(&shared.diagnostics_dropped);
+    families.add_count(Metric::DiagnosticsDropped, &[], dropped);
 }

@@ -1,252 +1,181 @@
-//! The counters of one worker. Only that worker writes them, so an increment is a load and a store
-//! in a cache line that nobody else dirties.
+//! A worker's side of the metrics: plain calls that add to the worker's own cells.
 //!
-//! Must not: be written from another thread.
+//! Must not: be shared. The handle moves to the worker's thread and stays there; that nobody else
+//! has it is what makes a load and a store enough.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::histogram::Histogram;
-use super::slots::{ListenerSlot, RouteSlot, Slots, UpstreamSlot};
+use super::cells::{self, ListenerCells, UpstreamCells, WorkerCells};
+use super::{HandshakeEnd, ListenerSlotId, RouteSlotId, UpstreamSlotId};
 use crate::traffic::respond::Reason;
 
-/// Adds to a number that only the calling thread writes.
-pub(super) fn add(number: &AtomicU64, more: u64) {
-    number.store(
-        number.load(Ordering::Relaxed).wrapping_add(more),
-        Ordering::Relaxed,
-    );
-}
-
-pub(super) fn read(number: &AtomicU64) -> u64 {
-    number.load(Ordering::Relaxed)
-}
-
-pub(super) fn zero(number: &AtomicU64) {
-    number.store(0, Ordering::Relaxed);
-}
-
-/// Status classes counted: 1xx to 5xx.
-pub(super) const CLASSES: usize = 5;
-
-/// All counters of one worker.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Shard {
-    pub(super) routes: Slots<RouteCounters>,
-    pub(super) upstreams: Slots<UpstreamCounters>,
-    pub(super) listeners: Slots<ListenerCounters>,
-    pub(super) reasons: Reasons,
-    pub(super) accept_failures: AtomicU64,
-    pub(super) pool_idle: AtomicU64,
-    pub(super) buffers_in_use: AtomicU64,
-}
-
-/// How often the gateway answered by itself, by reason.
+/// A worker's counters. There is one for each worker; it can be sent to a thread, but not shared.
 #[derive(Debug)]
-pub(super) struct Reasons(pub(super) Box<[AtomicU64]>);
-
-impl Default for Reasons {
-    fn default() -> Self {
-        Self(Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect())
-    }
+pub struct WorkerMetrics {
+    cells: Arc<WorkerCells>,
+    /// Keeps it from being shared.
+    _alone: PhantomData<Cell<()>>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct RouteCounters {
-    pub(super) classes: [AtomicU64; CLASSES],
-    pub(super) duration: Histogram,
-    pub(super) bytes_received: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct UpstreamCounters {
-    pub(super) classes: [AtomicU64; CLASSES],
-    pub(super) duration: Histogram,
-    pub(super) retries: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct ListenerCounters {
-    pub(super) opened: AtomicU64,
-    pub(super) closed: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) handshakes: [AtomicU64; HandshakeEnd::ALL.len()],
-}
-
-impl RouteCounters {
-    pub(super) fn clear(&self) {
-        self.classes
-            .iter()
-            .chain([&self.bytes_received, &self.bytes_sent])
-            .for_each(zero);
-        self.duration.clear();
-    }
-}
-
-impl UpstreamCounters {
-    pub(super) fn clear(&self) {
-        self.classes.iter().chain([&self.retries]).for_each(zero);
-        self.duration.clear();
-    }
-}
-
-impl ListenerCounters {
-    pub(super) fn clear(&self) {
-        let all = [&self.opened, &self.closed, &self.refused];
-        self.handshakes.iter().chain(all).for_each(zero);
-    }
-}
-
-/// How a TLS handshake ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandshakeEnd {
-    /// A new session.
-    Full,
-    /// An earlier session was resumed.
-    Resumed,
-    /// The peers did not agree, or the client went away.
-    Failed,
-    /// It took too long.
-    TimedOut,
-    /// Too many were under way.
-    Refused,
-}
-
-impl HandshakeEnd {
-    /// Every end, in the order of the counters.
-    pub(super) const ALL: [Self; 5] = [
-        Self::Full,
-        Self::Resumed,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Refused,
-    ];
-
-    /// The label's value.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Resumed => "resumed",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// A finished exchange, as the counters see it.
-#[derive(Debug)]
+/// What there is to count about a finished request.
+#[derive(Debug, Clone, Copy)]
 pub struct RequestSample {
-    /// The route's slot.
-    pub route: RouteSlot,
-    /// The upstream's slot, if one was asked.
-    pub upstream: Option<UpstreamSlot>,
-    /// The status counted.
+    /// Where it is counted.
+    pub route: RouteSlotId,
+    /// The upstream it was sent to, if it was.
+    pub upstream: Option<UpstreamSlotId>,
+    /// The status that was sent, or that of the reason why none was.
     pub status: u16,
-    /// Why the gateway answered by itself or cut the exchange short.
+    /// Why the gateway answered by itself or ended the exchange early, if it did.
     pub reason: Option<Reason>,
-    /// The whole exchange.
+    /// From the head of the request to the end of the response.
     pub duration: Duration,
-    /// Until the head of the upstream's response.
+    /// From the first attempt to the head of the upstream's response, if there was one.
     pub upstream_duration: Option<Duration>,
-    /// Body bytes from the client.
+    /// Body bytes received from the client.
     pub bytes_received: u64,
-    /// Body bytes to the client.
+    /// Body bytes sent to the client.
     pub bytes_sent: u64,
     /// Attempts after the first.
     pub retries: u32,
 }
 
-/// A worker's handle on its counters.
-#[derive(Debug)]
-pub struct WorkerMetrics {
-    shard: Arc<Shard>,
-}
+/// The status of an exchange that became a tunnel.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 impl WorkerMetrics {
-    pub(super) fn new(shard: Arc<Shard>) -> Self {
-        Self { shard }
+    pub(super) fn new(cells: Arc<WorkerCells>) -> Self {
+        Self {
+            cells,
+            _alone: PhantomData,
+        }
     }
 
-    /// Counts an exchange.
+    /// Counts a request. A tunnel's duration is that of its use, so it is not put among those of
+    /// requests.
     pub fn request_finished(&self, sample: &RequestSample) {
-        let class = usize::from(sample.status / 100).clamp(1, CLASSES) - 1;
-        if let Some(route) = self.shard.routes.get(sample.route.0) {
-            count(&route.classes, class);
-            route.duration.observe(sample.duration);
-            add(&route.bytes_received, sample.bytes_received);
-            add(&route.bytes_sent, sample.bytes_sent);
+        self.cells.own.requests.add(1);
+        let class = cells::class_of(sample.status);
+        if let Some(route) = self.cells.routes.owned(sample.route.route) {
+            if let Some(count) = route.classes.get(class) {
+                count.add(1);
+            }
+            route.bytes_received.add(sample.bytes_received);
+            route.bytes_sent.add(sample.bytes_sent);
+            if sample.status != SWITCHING_PROTOCOLS {
+                route.observe(sample.duration);
+            }
         }
         if let Some(reason) = sample.reason {
-            count(&self.shard.reasons.0, reason as usize);
+            self.count_reason(sample.route.domain, reason);
         }
-        let Some(upstream) = sample
-            .upstream
-            .and_then(|slot| self.shard.upstreams.get(slot.0))
-        else {
-            return;
-        };
-        add(&upstream.retries, u64::from(sample.retries));
-        if let Some(duration) = sample.upstream_duration {
-            count(&upstream.classes, class);
-            upstream.duration.observe(duration);
-        } else {
-            // An upstream that did not answer failed, whatever the client was told.
-            count(&upstream.classes, CLASSES - 1);
+        if let Some(upstream) = sample.upstream
+            && let Some(upstream) = self.cells.upstreams.owned(upstream.0)
+        {
+            count_upstream(upstream, sample, class);
         }
     }
 
-    /// Counts a connection as open.
-    pub fn connection_opened(&self, listener: ListenerSlot) {
-        self.listener(listener, |counters| add(&counters.opened, 1));
+    fn count_reason(&self, domain: u32, reason: Reason) {
+        if let Some(domain) = self.cells.domains.owned(domain)
+            && let Some(count) = domain.reasons.get(reason as usize)
+        {
+            count.add(1);
+        }
     }
 
-    /// Counts a connection as closed.
-    pub fn connection_closed(&self, listener: ListenerSlot) {
-        self.listener(listener, |counters| add(&counters.closed, 1));
+    /// Counts a connection that was accepted.
+    pub fn connection_opened(&self, listener: ListenerSlotId) {
+        self.at_listener(listener, |cells| cells.opened.add(1));
     }
 
-    /// Counts a connection that was closed at once because there are too many.
-    pub fn connection_refused(&self, listener: ListenerSlot) {
-        self.listener(listener, |counters| add(&counters.refused, 1));
+    /// Counts the end of a connection that was counted when it was opened.
+    pub fn connection_closed(&self, listener: ListenerSlotId) {
+        self.at_listener(listener, |cells| cells.closed.add(1));
     }
 
-    /// Counts a TLS handshake.
-    pub fn handshake_finished(&self, listener: ListenerSlot, end: HandshakeEnd) {
-        self.listener(listener, |counters| {
-            count(&counters.handshakes, end as usize)
+    /// Counts a connection that was closed because there were too many.
+    pub fn connection_refused(&self, listener: ListenerSlotId) {
+        self.at_listener(listener, |cells| cells.refused.add(1));
+    }
+
+    /// Counts a TLS handshake with a client.
+    pub fn handshake_finished(&self, listener: ListenerSlotId, end: HandshakeEnd) {
+        self.at_listener(listener, |cells| {
+            if let Some(count) = cells.handshakes.get(end as usize) {
+                count.add(1);
+            }
         });
     }
 
     /// Counts an accept that failed.
     pub fn accept_failed(&self) {
-        add(&self.shard.accept_failures, 1);
+        self.cells.own.accept_failures.add(1);
     }
 
-    /// Sets how many connections to endpoints are idle.
-    pub fn set_pool_idle(&self, count: usize) {
-        self.shard.pool_idle.store(count as u64, Ordering::Relaxed);
+    /// Counts a connection made to an endpoint.
+    pub fn upstream_connected(&self, upstream: UpstreamSlotId) {
+        self.at_upstream(upstream, |cells| cells.opened.add(1));
     }
 
-    /// Sets how many buffers are in use.
-    pub fn set_buffers_in_use(&self, count: usize) {
-        self.shard
-            .buffers_in_use
-            .store(count as u64, Ordering::Relaxed);
+    /// Counts an attempt sent on a connection that was kept.
+    pub fn upstream_reused(&self, upstream: UpstreamSlotId) {
+        self.at_upstream(upstream, |cells| cells.reused.add(1));
     }
 
-    fn listener(&self, slot: ListenerSlot, change: impl FnOnce(&ListenerCounters)) {
-        if let Some(counters) = self.shard.listeners.get(slot.0) {
-            change(counters);
+    /// Counts a connection to an endpoint that could not be made.
+    pub fn upstream_connect_failed(&self, upstream: UpstreamSlotId) {
+        self.at_upstream(upstream, |cells| cells.failed.add(1));
+    }
+
+    /// Counts an exchange that became a tunnel.
+    pub fn tunnel_opened(&self) {
+        self.cells.own.tunnels_opened.add(1);
+    }
+
+    /// Counts the end of a tunnel.
+    pub fn tunnel_closed(&self) {
+        self.cells.own.tunnels_closed.add(1);
+    }
+
+    /// Says how many connections to endpoints the worker keeps.
+    pub fn set_pool_idle(&self, connections: usize) {
+        self.cells.own.pool_idle.set(connections as u64);
+    }
+
+    /// Says how many buffers the worker's connections hold.
+    pub fn set_buffers_in_use(&self, buffers: usize) {
+        self.cells.own.buffers_in_use.set(buffers as u64);
+    }
+
+    fn at_listener(&self, listener: ListenerSlotId, count: impl FnOnce(&ListenerCells)) {
+        if let Some(cells) = self.cells.listeners.owned(listener.0) {
+            count(cells);
+        }
+    }
+
+    fn at_upstream(&self, upstream: UpstreamSlotId, count: impl FnOnce(&UpstreamCells)) {
+        if let Some(cells) = self.cells.upstreams.owned(upstream.0) {
+            count(cells);
         }
     }
 }
 
-fn count(numbers: &[AtomicU64], at: usize) {
-    if let Some(number) = numbers.get(at) {
-        add(number, 1);
+/// A response of the upstream counts by its class; when the gateway answered in its place, none.
+fn count_upstream(upstream: &UpstreamCells, sample: &RequestSample, class: usize) {
+    match sample.upstream_duration {
+        Some(duration) => {
+            if let Some(count) = upstream.classes.get(class) {
+                count.add(1);
+            }
+            upstream.observe(duration);
+        }
+        None => upstream.unanswered.add(1),
+    }
+    if sample.retries > 0 {
+        upstream.retries.add(u64::from(sample.retries));
     }
 }

@@ -1,0 +1,294 @@
+//! Where a worker counts: cells that it alone writes and a scrape reads, grouped so that a request
+//! touches few cache lines, and allocated by the worker when it first needs them.
+//!
+//! Must not: be written by two threads while a slot is in use, or order anything else. The counts
+//! are relaxed, so a scrape may see one half of a request; nothing may be inferred from that.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::buckets::{self, BUCKETS};
+use crate::traffic::respond::Reason;
+
+/// A count that one thread writes and any thread reads. Adding costs a load and a store.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, more: u64) {
+        self.set(self.value().wrapping_add(more));
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something with cells that can begin anew, for another owner.
+pub(super) trait Cells: Default {
+    /// How many are allocated together.
+    const PER_CHUNK: usize;
+
+    /// Sets every cell to zero. Only while nobody counts in them.
+    fn clear(&self);
+}
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    pub(super) buckets: [Count; BUCKETS],
+}
+
+/// Counts of statuses by their class.
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The place of a status among [`CLASSES`]; what is not a status counts as the gravest.
+pub(super) fn class_of(status: u16) -> usize {
+    match status / 100 {
+        class @ 1..=5 => usize::from(class - 1),
+        _ => CLASSES.len() - 1,
+    }
+}
+
+/// What is counted for a route: one cache line and two of buckets.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct RouteCells {
+    pub(super) classes: [Count; CLASSES.len()],
+    pub(super) duration: Count,
+    pub(super) bytes_received: Count,
+    pub(super) bytes_sent: Count,
+    pub(super) times: Times,
+}
+
+impl RouteCells {
+    pub(super) fn observe(&self, duration: Duration) {
+        observe(&self.duration, &self.times, duration);
+    }
+}
+
+/// What is counted for an upstream.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct UpstreamCells {
+    pub(super) classes: [Count; CLASSES.len()],
+    pub(super) unanswered: Count,
+    pub(super) duration: Count,
+    pub(super) retries: Count,
+    pub(super) times: Times,
+    pub(super) opened: Count,
+    pub(super) reused: Count,
+    pub(super) failed: Count,
+}
+
+impl UpstreamCells {
+    pub(super) fn observe(&self, duration: Duration) {
+        observe(&self.duration, &self.times, duration);
+    }
+}
+
+fn observe(sum: &Count, times: &Times, duration: Duration) {
+    let units = buckets::units(duration);
+    sum.add(units);
+    if let Some(bucket) = times.buckets.get(buckets::bucket_of(units)) {
+        bucket.add(1);
+    }
+}
+
+/// What is counted for a domain: the responses that the gateway made, by the place of their reason.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct DomainCells {
+    pub(super) reasons: [Count; Reason::ALL.len()],
+}
+
+impl Default for DomainCells {
+    fn default() -> Self {
+        Self {
+            reasons: std::array::from_fn(|_| Count::default()),
+        }
+    }
+}
+
+/// How a TLS handshake with a client ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HandshakeEnd {
+    /// A new session was made.
+    Full,
+    /// An earlier session was resumed.
+    Resumed,
+    /// The peers did not agree, or the connection broke.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// There were too many at once.
+    Refused,
+}
+
+impl HandshakeEnd {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Resumed,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Refused,
+    ];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What is counted for a listener.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct ListenerCells {
+    pub(super) opened: Count,
+    pub(super) closed: Count,
+    pub(super) refused: Count,
+    pub(super) handshakes: [Count; HandshakeEnd::ALL.len()],
+}
+
+fn clear_all<'a>(counts: impl IntoIterator<Item = &'a Count>) {
+    for count in counts {
+        count.set(0);
+    }
+}
+
+impl Cells for RouteCells {
+    const PER_CHUNK: usize = 32;
+
+    fn clear(&self) {
+        clear_all(&self.classes);
+        clear_all([&self.duration, &self.bytes_received, &self.bytes_sent]);
+        clear_all(&self.times.buckets);
+    }
+}
+
+impl Cells for UpstreamCells {
+    const PER_CHUNK: usize = 16;
+
+    fn clear(&self) {
+        clear_all(&self.classes);
+        clear_all([&self.unanswered, &self.duration, &self.retries]);
+        clear_all(&self.times.buckets);
+        clear_all([&self.opened, &self.reused, &self.failed]);
+    }
+}
+
+impl Cells for DomainCells {
+    const PER_CHUNK: usize = 8;
+
+    fn clear(&self) {
+        clear_all(&self.reasons);
+    }
+}
+
+impl Cells for ListenerCells {
+    const PER_CHUNK: usize = 16;
+
+    fn clear(&self) {
+        clear_all([&self.opened, &self.closed, &self.refused]);
+        clear_all(&self.handshakes);
+    }
+}
+
+/// What a worker counts for itself.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct OwnCells {
+    pub(super) requests: Count,
+    pub(super) accept_failures: Count,
+    pub(super) tunnels_opened: Count,
+    pub(super) tunnels_closed: Count,
+    pub(super) pool_idle: Count,
+    pub(super) buffers_in_use: Count,
+}
+
+/// The cells of many slots, allocated in chunks when a slot of the chunk is first counted in.
+#[derive(Debug)]
+pub(super) struct Chunks<C>(Box<[OnceLock<Box<[C]>>]>);
+
+impl<C: Cells> Chunks<C> {
+    /// Room for so many slots.
+    pub(super) fn new(slots_max: usize) -> Self {
+        let chunks = slots_max.div_ceil(C::PER_CHUNK);
+        Self((0..chunks).map(|_| OnceLock::new()).collect())
+    }
+
+    /// The cells of a slot, for the worker that owns them.
+    pub(super) fn owned(&self, slot: u32) -> Option<&C> {
+        let slot = slot as usize;
+        let chunk = self.0.get(slot / C::PER_CHUNK)?;
+        let cells = chunk.get_or_init(|| (0..C::PER_CHUNK).map(|_| C::default()).collect());
+        cells.get(slot % C::PER_CHUNK)
+    }
+
+    /// The cells of a slot, if anything was ever counted near it.
+    pub(super) fn seen(&self, slot: u32) -> Option<&C> {
+        let slot = slot as usize;
+        self.0
+            .get(slot / C::PER_CHUNK)?
+            .get()?
+            .get(slot % C::PER_CHUNK)
+    }
+}
+
+/// Everything one worker counts.
+#[derive(Debug)]
+pub(super) struct WorkerCells {
+    pub(super) own: OwnCells,
+    pub(super) routes: Chunks<RouteCells>,
+    pub(super) domains: Chunks<DomainCells>,
+    pub(super) upstreams: Chunks<UpstreamCells>,
+    pub(super) listeners: Chunks<ListenerCells>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_touches_few_lines() {
+        assert_eq!(size_of::<RouteCells>(), 3 * 64);
+        assert_eq!(size_of::<UpstreamCells>(), 4 * 64);
+        assert_eq!(size_of::<ListenerCells>(), 64);
+    }
+
+    #[test]
+    fn statuses_fall_in_classes() {
+        let check = |status: u16, expected: &str| assert_eq!(CLASSES[class_of(status)], expected);
+        check(101, "1xx");
+        check(200, "2xx");
+        check(308, "3xx");
+        check(499, "4xx");
+        check(599, "5xx");
+        check(0, "5xx");
+        check(700, "5xx");
+    }
+
+    #[test]
+    fn chunks_are_made_when_they_are_needed() {
+        let chunks: Chunks<RouteCells> = Chunks::new(RouteCells::PER_CHUNK + 1);
+        let last = RouteCells::PER_CHUNK as u32;
+        assert!(chunks.seen(0).is_none());
+        chunks.owned(last).unwrap().bytes_sent.add(3);
+        assert!(chunks.seen(0).is_none());
+        assert_eq!(chunks.seen(last).unwrap().bytes_sent.value(), 3);
+        chunks.seen(last).unwrap().clear();
+        assert_eq!(chunks.seen(last).unwrap().bytes_sent.value(), 0);
+        assert!(chunks.owned(2 * last).is_none());
+    }
+}
