@@ -16,7 +16,6 @@ mod process;
 mod slots;
 mod worker;
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +24,8 @@ use prometheus::{Registry, TextEncoder};
 
 use cells::{Cells, Chunks, OwnCells, WorkerCells};
 use slots::{Lease, Slots};
+
+use crate::traffic::upstream::compile::Upstreams;
 
 pub use cells::HandshakeEnd;
 pub use slots::OVERFLOW;
@@ -93,61 +94,6 @@ impl ListenerSlot {
     }
 }
 
-/// What came of reading a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReloadResult {
-    /// It is in force, as this generation.
-    Applied {
-        /// The generation.
-        generation: u64,
-    },
-    /// It is the one that was in force already.
-    Unchanged,
-    /// It was refused; the one before it serves on.
-    Refused,
-}
-
-/// What is not counted but looked up at every scrape.
-pub trait Observe: Send + Sync {
-    /// The upstreams in force.
-    fn upstreams(&self) -> Vec<UpstreamState>;
-
-    /// The certificates in force.
-    fn certificates(&self) -> Vec<CertificateState>;
-}
-
-/// How an upstream is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpstreamState {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Requests under way.
-    pub requests_active: u64,
-    /// Connections open, busy and idle.
-    pub connections_open: u64,
-    /// Endpoints taken out by failed requests, ever.
-    pub ejections_total: u64,
-    /// Endpoints that requests go to.
-    pub usable: u64,
-    /// Endpoints that failed their active checks.
-    pub unhealthy: u64,
-    /// Endpoints that failed requests keep out now.
-    pub ejected: u64,
-    /// Endpoints that wait for their first check.
-    pub joining: u64,
-    /// Configured names that stand for no address.
-    pub unresolved: u64,
-}
-
-/// How long a certificate lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateState {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// When it expires.
-    pub not_after: SystemTime,
-}
-
 /// What the access log counts. Its writer and, rarely, the workers share it.
 #[derive(Debug, Default)]
 pub struct LogCounts {
@@ -179,7 +125,8 @@ struct Shared {
     reloads: Mutex<Reloads>,
     log: Arc<LogCounts>,
     diagnostics_dropped: Arc<AtomicU64>,
-    observed: Mutex<Option<Observed>>,
+    upstreams_in_force: Mutex<Option<Upstreams>>,
+    certificates: Mutex<Vec<(String, i64)>>,
 }
 
 /// How reloads went.
@@ -192,15 +139,6 @@ struct Reloads {
     applied: u64,
     unchanged: u64,
     refused: u64,
-}
-
-#[derive(Clone)]
-struct Observed(Arc<dyn Observe>);
-
-impl fmt::Debug for Observed {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Observed")
-    }
 }
 
 impl Metrics {
@@ -223,7 +161,8 @@ impl Metrics {
             reloads: Mutex::default(),
             log: Arc::default(),
             diagnostics_dropped: Arc::default(),
-            observed: Mutex::default(),
+            upstreams_in_force: Mutex::default(),
+            certificates: Mutex::default(),
             workers,
         });
         let registry = Registry::new();
@@ -274,25 +213,46 @@ impl Metrics {
         }))
     }
 
-    /// Takes note of what came of reading a configuration.
-    pub fn reload_finished(&self, result: ReloadResult) {
+    /// Takes note that a configuration took effect.
+    pub fn reload_applied(&self, generation: u64) {
+        self.note_reload(|reloads| {
+            reloads.generation = generation;
+            reloads.applied += 1;
+            reloads.last_refused = false;
+        });
+    }
+
+    /// Takes note that a configuration was read and says what the one in force says.
+    pub fn reload_unchanged(&self) {
+        self.note_reload(|reloads| {
+            reloads.unchanged += 1;
+            reloads.last_refused = false;
+        });
+    }
+
+    /// Takes note that a configuration was refused; the one before serves on.
+    pub fn reload_refused(&self) {
+        self.note_reload(|reloads| {
+            reloads.refused += 1;
+            reloads.last_refused = true;
+        });
+    }
+
+    fn note_reload(&self, note: impl FnOnce(&mut Reloads)) {
         let mut reloads = lock(&self.shared.reloads);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         reloads.last = Some(now.unwrap_or_default().as_secs_f64());
-        reloads.last_refused = result == ReloadResult::Refused;
-        match result {
-            ReloadResult::Applied { generation } => {
-                reloads.generation = generation;
-                reloads.applied += 1;
-            }
-            ReloadResult::Unchanged => reloads.unchanged += 1,
-            ReloadResult::Refused => reloads.refused += 1,
-        }
+        note(&mut reloads);
     }
 
-    /// Says where to look up what is not counted.
-    pub fn observe(&self, observed: Arc<dyn Observe>) {
-        *lock(&self.shared.observed) = Some(Observed(observed));
+    /// Says which upstreams are in force; how they are doing is looked up at every scrape.
+    pub fn set_upstreams(&self, upstreams: &Upstreams) {
+        *lock(&self.shared.upstreams_in_force) = Some(upstreams.clone());
+    }
+
+    /// Says when the certificates in force expire, by name, Unix time.
+    pub fn set_certificates(&self, certificates: Vec<(String, i64)>) {
+        *lock(&self.shared.certificates) = certificates;
     }
 
     /// Where the access log counts.

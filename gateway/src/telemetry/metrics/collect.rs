@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
@@ -19,6 +18,7 @@ use super::names::{Kind, Metric};
 use super::process::{self, Start};
 use super::{Reloads, Shared, clear, lock, shared_value};
 use crate::traffic::respond::Reason;
+use crate::traffic::upstream::endpoint::Health;
 
 /// The collector that the registry asks.
 pub(super) struct Collected {
@@ -60,7 +60,8 @@ impl Collector for Collected {
         upstreams(shared, &mut families);
         listeners(shared, &mut families);
         workers(shared, &mut families);
-        observed(shared, &mut families);
+        upstreams_in_force(shared, &mut families);
+        certificates(shared, &mut families);
         reloads(*lock(&shared.reloads), &mut families);
         log(shared, &mut families);
         families.process(&self.start);
@@ -328,33 +329,47 @@ fn workers(shared: &Shared, families: &mut Families) {
     families.add_count(Metric::AcceptFailures, &[], failed);
 }
 
-fn observed(shared: &Shared, families: &mut Families) {
-    let Some(observed) = lock(&shared.observed).clone() else {
+fn upstreams_in_force(shared: &Shared, families: &mut Families) {
+    let Some(upstreams) = lock(&shared.upstreams_in_force).clone() else {
         return;
     };
-    for upstream in observed.0.upstreams() {
+    for upstream in upstreams.iter() {
         let name = &*upstream.name;
+        let (mut usable, mut unhealthy, mut ejected, mut joining) = (0, 0, 0, 0);
+        for endpoint in upstream.endpoints().endpoints() {
+            let state = &endpoint.state;
+            match state.health() {
+                Health::Unhealthy => unhealthy += 1,
+                Health::Joining => joining += 1,
+                _ if state.is_ejected() => ejected += 1,
+                Health::Unchecked | Health::Healthy => usable += 1,
+            }
+        }
+        let sources = upstream.source_reports();
+        let unresolved = sources.iter().filter(|it| it.addresses.is_empty());
         let states = [
-            ("usable", upstream.usable),
-            ("unhealthy", upstream.unhealthy),
-            ("ejected", upstream.ejected),
-            ("joining", upstream.joining),
-            ("unresolved", upstream.unresolved),
+            ("usable", usable),
+            ("unhealthy", unhealthy),
+            ("ejected", ejected),
+            ("joining", joining),
+            ("unresolved", unresolved.count() as u64),
         ];
         for (state, count) in states {
             families.add_count(Metric::UpstreamEndpoints, &[name, state], count);
         }
-        let active = upstream.requests_active;
+        let load = &upstream.load;
+        let active = u64::from(load.requests.value());
         families.add_count(Metric::UpstreamRequestsActive, &[name], active);
-        let open = upstream.connections_open;
+        let open = u64::from(load.connections.value());
         families.add_count(Metric::UpstreamConnectionsOpen, &[name], open);
-        let ejections = upstream.ejections_total;
+        let ejections = shared_value(&load.ejections_total);
         families.add_count(Metric::UpstreamEjections, &[name], ejections);
     }
-    for certificate in observed.0.certificates() {
-        let expiry = certificate.not_after.duration_since(UNIX_EPOCH);
-        let expiry = expiry.unwrap_or_default().as_secs_f64();
-        families.add(Metric::CertificateExpiry, &[&certificate.name], expiry);
+}
+
+fn certificates(shared: &Shared, families: &mut Families) {
+    for (name, expiry) in lock(&shared.certificates).iter() {
+        families.add(Metric::CertificateExpiry, &[name], *expiry as f64);
     }
 }
 

@@ -1,11 +1,16 @@
 //! Metrics from the outside: what workers count is what Prometheus sees.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::cells::RouteCells;
 use super::*;
 use crate::traffic::respond::Reason;
+use crate::traffic::upstream::dns::ResolverSettings;
+use crate::traffic::upstream::local::LocalUpstreams;
+use crate::traffic::upstream::outlier::{Outcome, OutlierSettings};
+use crate::traffic::upstream::set::Tried;
+use crate::traffic::upstream::settings::Settings;
 
 fn metrics(workers: usize) -> (Arc<Metrics>, Vec<WorkerMetrics>) {
     let metrics = Metrics::new(workers);
@@ -222,57 +227,59 @@ fn reloads_tell_what_is_in_force() {
     let (metrics, _workers) = metrics(1);
     let successful = "cardea_config_last_reload_successful";
     assert_eq!(value(&metrics, successful), None);
-    metrics.reload_finished(ReloadResult::Applied { generation: 7 });
+    metrics.reload_applied(7);
     check(&metrics, "cardea_config_last_reload_successful 1");
-    metrics.reload_finished(ReloadResult::Refused);
-    metrics.reload_finished(ReloadResult::Refused);
+    metrics.reload_refused();
+    metrics.reload_refused();
     check(
         &metrics,
         r#"cardea_config_generation 7
         cardea_config_last_reload_successful 0
         cardea_config_reloads_total{result="refused"} 2"#,
     );
-    metrics.reload_finished(ReloadResult::Unchanged);
+    metrics.reload_unchanged();
     check(&metrics, "cardea_config_last_reload_successful 1");
     let last = value(&metrics, "cardea_config_last_reload_timestamp_seconds").unwrap();
     assert!(last.parse::<f64>().unwrap() > 1.7e9);
 }
 
-#[derive(Debug)]
-struct Fixed;
-
-impl Observe for Fixed {
-    fn upstreams(&self) -> Vec<UpstreamState> {
-        vec![UpstreamState {
-            name: "api".into(),
-            requests_active: 3,
-            connections_open: 4,
-            ejections_total: 5,
-            usable: 2,
-            ejected: 1,
-            ..UpstreamState::default()
-        }]
-    }
-
-    fn certificates(&self) -> Vec<CertificateState> {
-        vec![CertificateState {
-            name: "main \"a\"\n".into(),
-            not_after: UNIX_EPOCH + Duration::from_secs(2_000_000_000),
-        }]
-    }
+/// A configuration with an upstream, one of whose endpoints failed, and a certificate.
+fn in_force(metrics: &Metrics) {
+    let outlier = Some(OutlierSettings {
+        consecutive_failures: 1,
+        eject_for: Duration::from_secs(30),
+        eject_percent_max: 100,
+    });
+    let settings = Settings {
+        outlier,
+        ..Settings::sample(&["127.0.0.1:1", "127.0.0.1:2", "nowhere.test:3"])
+    };
+    let resolver = ResolverSettings {
+        servers: Box::default(),
+        ttl_min: Duration::ZERO,
+        ttl_max: Duration::ZERO,
+        timeout: Duration::ZERO,
+    };
+    let upstreams = Upstreams::from_settings(None, [("api".into(), settings)], resolver);
+    let local = LocalUpstreams::new(0).of(upstreams.find("api").unwrap());
+    let chosen = local.choose(1, None, &Tried::default()).unwrap();
+    chosen.record(Outcome::ConnectFailure);
+    metrics.set_upstreams(&upstreams);
+    metrics.set_certificates(vec![("main \"a\"\n".to_owned(), 2_000_000_000)]);
 }
 
 #[test]
 fn what_is_not_counted_is_looked_up() {
     let (metrics, _workers) = metrics(1);
-    metrics.observe(Arc::new(Fixed));
+    in_force(&metrics);
     check(
         &metrics,
-        r#"cardea_upstream_endpoints{upstream="api",state="usable"} 2
+        r#"cardea_upstream_endpoints{upstream="api",state="usable"} 1
         cardea_upstream_endpoints{upstream="api",state="ejected"} 1
-        cardea_upstream_requests_active{upstream="api"} 3
-        cardea_upstream_connections_open{upstream="api"} 4
-        cardea_upstream_ejections_total{upstream="api"} 5
+        cardea_upstream_endpoints{upstream="api",state="unresolved"} 1
+        cardea_upstream_requests_active{upstream="api"} 0
+        cardea_upstream_connections_open{upstream="api"} 0
+        cardea_upstream_ejections_total{upstream="api"} 1
         cardea_certificate_expiry_seconds{certificate="main \"a\"\n"} 2000000000"#,
     );
 }
@@ -283,8 +290,8 @@ fn every_metric_of_the_table_can_be_seen() {
     let route = metrics.route_slot("shop", "api");
     let upstream = metrics.upstream_slot("api");
     let _listener = metrics.listener_slot("web");
-    metrics.observe(Arc::new(Fixed));
-    metrics.reload_finished(ReloadResult::Applied { generation: 1 });
+    in_force(&metrics);
+    metrics.reload_applied(1);
     workers[0].request_finished(&RequestSample {
         upstream: Some(upstream.id()),
         reason: Some(Reason::Answered),
