@@ -261,7 +261,9 @@ fn in_force(metrics: &Metrics) {
         timeout: Duration::ZERO,
     };
     let upstreams = Upstreams::from_settings(None, [("api".into(), settings)], resolver);
-    let local = LocalUpstreams::new(0).of(upstreams.find("api").unwrap());
+    let upstream = upstreams.find("api").unwrap();
+    upstream.load.ejections_total.store(3, Ordering::Relaxed);
+    let local = LocalUpstreams::new(0).of(upstream);
     let chosen = local.choose(1, None, &Tried::default()).unwrap();
     chosen.record(Outcome::ConnectFailure);
     metrics.set_upstreams(&upstreams);
@@ -279,7 +281,7 @@ fn what_is_not_counted_is_looked_up() {
         cardea_upstream_endpoints{upstream="api",state="unresolved"} 1
         cardea_upstream_requests_active{upstream="api"} 0
         cardea_upstream_connections_open{upstream="api"} 0
-        cardea_upstream_ejections_total{upstream="api"} 1
+        cardea_upstream_ejections_total{upstream="api"} 3
         cardea_certificate_expiry_seconds{certificate="main \"a\"\n"} 2000000000"#,
     );
 }
