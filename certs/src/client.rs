@@ -1,0 +1,233 @@
+//! The rustls configuration for connections to upstreams: whom they trust, and who we are.
+//!
+//! Built when a configuration is compiled. [`ClientConfigs`] hands the same configuration to
+//! everyone with the same settings and the same file contents, and over reloads, because the
+//! sessions to resume live in it: a new one would mean full handshakes.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::error::Error;
+use crate::files::{self, ContentHash};
+use crate::load::{self, Source};
+use crate::provider;
+
+mod unverified;
+
+use unverified::AcceptsAnyCertificate;
+
+/// Endpoints whose sessions one configuration remembers.
+const SERVERS_REMEMBERED_MAX: usize = 1024;
+
+/// How an upstream is spoken to over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ClientSettings {
+    /// How much of the endpoint's certificate is verified, and against what.
+    pub verify: Verify,
+    /// Who we are, for endpoints that ask.
+    pub identity: Option<ClientIdentity>,
+    /// Protocols offered within TLS, the preferred one first.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// How an endpoint's certificate is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Verify {
+    /// Chain, dates and name, against the authorities that the system trusts.
+    #[default]
+    Platform,
+    /// Chain, dates and name, against the authorities of a PEM file and no others.
+    Authorities(PathBuf),
+    /// **Nothing.** Whoever answers is trusted, whatever certificate they show: anyone between
+    /// the gateway and the endpoint can read and change everything. For a network on which plain
+    /// HTTP would do as well.
+    Off,
+}
+
+/// The files of a client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClientIdentity {
+    /// The PEM file with the certificate and its issuers.
+    pub chain: PathBuf,
+    /// The PEM file with its private key.
+    pub key: PathBuf,
+}
+
+/// The configurations in use, one for each distinct setting.
+#[derive(Debug, Default)]
+pub struct ClientConfigs {
+    /// Weak, so that a configuration goes when the last upstream with it does.
+    cached: Mutex<HashMap<CacheKey, Weak<ClientConfig>>>,
+}
+
+/// Settings and the contents of the files they name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct CacheKey {
+    settings: ClientSettings,
+    contents: Vec<ContentHash>,
+}
+
+/// What the files of some settings hold.
+#[derive(Default)]
+struct Contents {
+    authorities: Option<files::FileContent>,
+    identity: Option<Source>,
+}
+
+impl ClientConfigs {
+    /// The configuration for some settings: one already in use if its files are as they were.
+    /// Whoever keeps it keeps its sessions.
+    pub fn config(&self, settings: &ClientSettings) -> Result<Arc<ClientConfig>, Error> {
+        let now = UnixTime::now();
+        let contents = Contents::read(settings, now)?;
+        let key = CacheKey {
+            settings: settings.clone(),
+            contents: contents.hashes(),
+        };
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = cached.get(&key).and_then(Weak::upgrade) {
+            return Ok(config);
+        }
+        let config = Arc::new(contents.config(settings)?);
+        cached.retain(|_, config| config.strong_count() > 0);
+        cached.insert(key, Arc::downgrade(&config));
+        Ok(config)
+    }
+
+    /// Whether files of these settings hold something else than what the configuration in use was
+    /// built from; true also if none is in use, or a file cannot be read.
+    pub fn is_outdated(&self, settings: &ClientSettings) -> bool {
+        let Ok(contents) = Contents::read(settings, UnixTime::now()) else {
+            return true;
+        };
+        let key = CacheKey {
+            settings: settings.clone(),
+            contents: contents.hashes(),
+        };
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        cached
+            .get(&key)
+            .is_none_or(|config| config.strong_count() == 0)
+    }
+}
+
+/// The name an endpoint has to prove: a DNS name, also sent as SNI, or an address.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+    let invalid = || Error::InvalidName {
+        name: name.to_owned(),
+    };
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(name);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(ServerName::from(address));
+    }
+    ServerName::try_from(name.to_owned()).map_err(|_| invalid())
+}
+
+impl Contents {
+    fn read(settings: &ClientSettings, now: UnixTime) -> Result<Self, Error> {
+        let authorities = match &settings.verify {
+            Verify::Authorities(path) => Some(files::read(path, now)?),
+            Verify::Platform | Verify::Off => None,
+        };
+        let identity = match &settings.identity {
+            Some(identity) => Some(Source::read(&identity.chain, &identity.key, now)?),
+            None => None,
+        };
+        Ok(Self {
+            authorities,
+            identity,
+        })
+    }
+
+    fn hashes(&self) -> Vec<ContentHash> {
+        let authorities = self.authorities.iter();
+        authorities
+            .map(|content| ContentHash::of(&[&content.bytes]))
+            .chain(self.identity.iter().map(|source| source.hash))
+            .collect()
+    }
+
+    fn config(&self, settings: &ClientSettings) -> Result<ClientConfig, Error> {
+        let builder = ClientConfig::builder_with_provider(provider::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(refused)?
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier(settings)?);
+        let mut config = match self.certified_key(settings)? {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&settings.alpn);
+        let memory = ClientSessionMemoryCache::new(SERVERS_REMEMBERED_MAX);
+        config.resumption = Resumption::store(Arc::new(memory));
+        Ok(config)
+    }
+
+    fn verifier(&self, settings: &ClientSettings) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        match (&settings.verify, &self.authorities) {
+            (Verify::Off, _) => Ok(Arc::new(AcceptsAnyCertificate::new(provider::provider()))),
+            (Verify::Authorities(path), Some(content)) => {
+                let roots = Arc::new(roots(&content.bytes, path)?);
+                let builder =
+                    WebPkiServerVerifier::builder_with_provider(roots, provider::provider());
+                let verifier = builder.build().map_err(|error| {
+                    refused(rustls::Error::Other(rustls::OtherError(Arc::new(error))))
+                })?;
+                Ok(verifier)
+            }
+            _ => platform_verifier(),
+        }
+    }
+
+    fn certified_key(&self, settings: &ClientSettings) -> Result<Option<Arc<CertifiedKey>>, Error> {
+        let (Some(identity), Some(source)) = (&settings.identity, &self.identity) else {
+            return Ok(None);
+        };
+        let certificate = source.certificate(&identity.chain, &identity.key)?;
+        Ok(Some(certificate.certified))
+    }
+}
+
+/// Trust in whatever this system trusts. The one place that knows how systems keep that.
+fn platform_verifier() -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    rustls_platform_verifier::Verifier::new(provider::provider())
+        .map(|verifier| -> Arc<dyn ServerCertVerifier> { Arc::new(verifier) })
+        .map_err(|source| Error::NoPlatformRoots { source })
+}
+
+/// The authorities of a PEM file. All must be usable: to skip one would refuse endpoints later,
+/// without a word.
+fn roots(bytes: &[u8], path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in load::certificates(bytes, path)?.into_iter().enumerate() {
+        roots
+            .add(certificate)
+            .map_err(|source| Error::UnusableRoot {
+                path: path.to_owned(),
+                position: index + 1,
+                source,
+            })?;
+    }
+    Ok(roots)
+}
+
+fn refused(source: rustls::Error) -> Error {
+    Error::Tls {
+        what: "TLS to the upstream",
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! All certificates of the gateway, and which of them a client gets.
+//!
+//! Life of a configuration: [`CertificateStore::build`] loads what is new, keeps what did not
+//! change, and reports every problem at once. Life of a request: [`CertificateStore::lookup`]
+//! answers each handshake by hashing, whatever the number of certificates, and allocates nothing.
+//!
+//! A store never changes; a different set of certificates is a different store (see `live`).
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::pki_types::UnixTime;
+
+use crate::error::{Error, Failure, Notice, Warning};
+use crate::files::ContentHash;
+use crate::load::{Certificate, Source, Stamps};
+
+mod names;
+
+use names::NameIndex;
+
+/// From this long before the end of its time on, a certificate is worth a warning. Authorities
+/// that renew by themselves do so with a third of 90 days, or of fewer, left.
+const EXPIRES_SOON_SECS: u64 = 14 * 24 * 60 * 60;
+
+/// A certificate as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateSpec {
+    /// Its name in configuration, logs and metrics.
+    pub name: Arc<str>,
+    /// The PEM file with the certificate and its issuers.
+    pub chain: PathBuf,
+    /// The PEM file with the private key; may be the same file.
+    pub key: PathBuf,
+    /// Whether clients get it that name no host, or one that no certificate has.
+    pub default: bool,
+}
+
+/// A host that a domain claims, and the domain's choice for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAssignment {
+    /// A host, or `*.` and a suffix for every host below; in lower case.
+    pub host: Box<str>,
+    /// The certificate by name. Without one the names in the certificates decide, even where a
+    /// wider wildcard of another domain makes a choice.
+    pub certificate: Option<Arc<str>>,
+}
+
+/// What a store is built from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The certificates, in the order of the configuration.
+    pub certificates: Vec<CertificateSpec>,
+    /// The hosts of domains. Needed only if one of them chooses a certificate.
+    pub assignments: Vec<HostAssignment>,
+}
+
+/// An immutable set of loaded certificates.
+#[derive(Debug, Default)]
+pub struct CertificateStore {
+    plan: Arc<Plan>,
+    entries: Vec<Entry>,
+    by_name: Arc<HashMap<Arc<str>, usize>>,
+    index: Arc<NameIndex>,
+}
+
+/// A certificate in its place in the plan; as many as the plan has.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) certificate: Arc<Certificate>,
+    stamps: Stamps,
+}
+
+impl CertificateStore {
+    /// A store without certificates: every handshake fails.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Loads all certificates of a plan. Files whose content the previous store has loaded are
+    /// not parsed again, and files that certainly did not change are not even read. Every problem
+    /// is reported; with any, there is no store.
+    pub fn build(plan: Plan, previous: &Self, now: UnixTime) -> Result<Self, Vec<Failure>> {
+        let mut failures = relation_failures(&plan);
+        let known = previous.by_content();
+        let mut entries = Vec::with_capacity(plan.certificates.len());
+        for spec in &plan.certificates {
+            match load_entry(spec, previous, &known, now) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => failures.push(Failure {
+                    certificate: Arc::clone(&spec.name),
+                    error,
+                }),
+            }
+        }
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        Ok(Self::assemble(Arc::new(plan), entries, now))
+    }
+
+    pub(crate) fn assemble(plan: Arc<Plan>, entries: Vec<Entry>, now: UnixTime) -> Self {
+        debug_assert_eq!(plan.certificates.len(), entries.len());
+        let by_name: HashMap<Arc<str>, usize> = plan
+            .certificates
+            .iter()
+            .enumerate()
+            .map(|(position, spec)| (Arc::clone(&spec.name), position))
+            .collect();
+        let index = NameIndex::build(&plan, &by_name, &entries, now);
+        Self {
+            plan,
+            entries,
+            by_name: Arc::new(by_name),
+            index: Arc::new(index),
+        }
+    }
+
+    /// This store with fresher stamps of the same files.
+    pub(crate) fn restamped(&self, entries: Vec<Entry>) -> Self {
+        Self {
+            plan: Arc::clone(&self.plan),
+            entries,
+            by_name: Arc::clone(&self.by_name),
+            index: Arc::clone(&self.index),
+        }
+    }
+
+    /// The certificate for a client: by the host it names, and the signatures it understands.
+    /// Names chosen by domains come first, then names that stand in certificates; exact ones
+    /// before wildcards. `None` if no certificate has the name.
+    pub fn lookup(&self, host: &str, schemes: &[SignatureScheme]) -> Option<&Arc<Certificate>> {
+        let positions = self.index.find(host)?;
+        let candidates = || {
+            let entries = positions
+                .iter()
+                .filter_map(|at| self.entries.get(*at as usize));
+            entries.map(|entry| &entry.certificate)
+        };
+        // Where no certificate suits, the first stands for all: rustls then refuses the client
+        // with the alert that says why.
+        candidates()
+            .find(|certificate| certificate.can_sign(schemes))
+            .or_else(|| candidates().next())
+    }
+
+    /// The certificate for clients that name no host, or one that no certificate has: the one
+    /// marked so, else the first.
+    pub fn default_certificate(&self) -> Option<&Arc<Certificate>> {
+        let marked = self.plan.certificates.iter().position(|spec| spec.default);
+        self.entries
+            .get(marked.unwrap_or(0))
+            .map(|entry| &entry.certificate)
+    }
+
+    /// A certificate by its name in the configuration.
+    pub fn certificate(&self, name: &str) -> Option<&Arc<Certificate>> {
+        let entry = self.entries.get(*self.by_name.get(name)?)?;
+        Some(&entry.certificate)
+    }
+
+    /// All certificates with their places in the configuration, in its order.
+    pub fn certificates(&self) -> impl Iterator<Item = (&CertificateSpec, &Arc<Certificate>)> {
+        let certificates = self.entries.iter().map(|entry| &entry.certificate);
+        self.plan.certificates.iter().zip(certificates)
+    }
+
+    /// What an operator should hear about certificates that are served nevertheless.
+    pub fn notices(&self, now: UnixTime) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for (spec, entry) in self.plan.certificates.iter().zip(&self.entries) {
+            let certificate = &entry.certificate;
+            let found = timeliness(certificate, now)
+                .into_iter()
+                .chain(entry.stamps.warning(&spec.key))
+                .chain(certificate.warnings.iter().cloned());
+            notices.extend(found.map(|warning| Notice {
+                certificate: Arc::clone(&spec.name),
+                warning,
+            }));
+        }
+        notices
+    }
+
+    /// The names of the certificates whose files hold something else than when they were loaded,
+    /// or cannot be read any more.
+    pub fn changed_files(&self, now: UnixTime) -> Vec<Arc<str>> {
+        self.observe(now)
+            .into_iter()
+            .zip(&self.plan.certificates)
+            .filter(|(observed, _)| !matches!(observed, Observed::Same | Observed::Restamped(_)))
+            .map(|(_, spec)| Arc::clone(&spec.name))
+            .collect()
+    }
+
+    /// Looks at the files of every certificate, in the order of the plan.
+    pub(crate) fn observe(&self, now: UnixTime) -> Vec<Observed> {
+        let specs = self.plan.certificates.iter().zip(&self.entries);
+        specs
+            .map(|(spec, entry)| entry.observe(spec, now))
+            .collect()
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn by_content(&self) -> HashMap<ContentHash, &Arc<Certificate>> {
+        let certificates = self.entries.iter().map(|entry| &entry.certificate);
+        certificates
+            .map(|certificate| (certificate.hash, certificate))
+            .collect()
+    }
+
+    /// The entry whose files a spec names, if they did not change since.
+    fn unchanged(&self, spec: &CertificateSpec, now: UnixTime) -> Option<&Entry> {
+        let position = *self.by_name.get(&spec.name)?;
+        let before = self.plan.certificates.get(position)?;
+        let entry = self.entries.get(position)?;
+        let same_files = before.chain == spec.chain && before.key == spec.key;
+        (same_files && entry.stamps.still_hold(&spec.chain, &spec.key, now)).then_some(entry)
+    }
+}
+
+/// How the files of a certificate look now.
+pub(crate) enum Observed {
+    /// As they were when it was loaded.
+    Same,
+    /// Of the same content, though the file system says otherwise, or could not tell.
+    Restamped(Stamps),
+    /// Different.
+    Changed(Source),
+    /// Gone, or out of reach.
+    Unreadable(Error),
+}
+
+impl Entry {
+    pub(crate) fn load(spec: &CertificateSpec, source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            certificate: Arc::new(source.certificate(&spec.chain, &spec.key)?),
+            stamps: source.stamps(),
+        })
+    }
+
+    pub(crate) fn restamp(&mut self, stamps: Stamps) {
+        self.stamps = stamps;
+    }
+
+    fn observe(&self, spec: &CertificateSpec, now: UnixTime) -> Observed {
+        if self.stamps.still_hold(&spec.chain, &spec.key, now) {
+            return Observed::Same;
+        }
+        match Source::read(&spec.chain, &spec.key, now) {
+            Ok(source) if source.hash == self.certificate.hash => {
+                Observed::Restamped(source.stamps())
+            }
+            Ok(source) => Observed::Changed(source),
+            Err(error) => Observed::Unreadable(error),
+        }
+    }
+}
+
+fn load_entry(
+    spec: &CertificateSpec,
+    previous: &CertificateStore,
+    known: &HashMap<ContentHash, &Arc<Certificate>>,
+    now: UnixTime,
+) -> Result<Entry, Error> {
+    if let Some(entry) = previous.unchanged(spec, now) {
+        return Ok(entry.clone());
+    }
+    let source = Source::read(&spec.chain, &spec.key, now)?;
+    match known.get(&source.hash) {
+        Some(certificate) => Ok(Entry {
+            certificate: Arc::clone(certificate),
+            stamps: source.stamps(),
+        }),
+        None => Entry::load(spec, &source),
+    }
+}
+
+/// Names that are taken twice, and names that nothing has.
+fn relation_failures(plan: &Plan) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut names = HashSet::new();
+    for spec in &plan.certificates {
+        if !names.insert(&spec.name) {
+            failures.push(Failure {
+                certificate: Arc::clone(&spec.name),
+                error: Error::DuplicateName {
+                    name: Arc::clone(&spec.name),
+                },
+            });
+        }
+    }
+    for assignment in &plan.assignments {
+        if let Some(name) = &assignment.certificate
+            && !names.contains(name)
+        {
+            failures.push(Failure {
+                certificate: Arc::clone(name),
+                error: Error::UnknownCertificate {
+                    name: Arc::clone(name),
+                    wanted_by: format!("the host `{}`", assignment.host),
+                },
+            });
+        }
+    }
+    failures
+}
+
+fn timeliness(certificate: &Certificate, now: UnixTime) -> Option<Warning> {
+    let details = &certificate.details;
+    let (not_before, not_after) = (details.not_before, details.not_after);
+    let lifetime_secs = not_after.as_secs().saturating_sub(not_before.as_secs());
+    // A certificate made for a week is not about to expire on its first day.
+    let soon_secs = EXPIRES_SOON_SECS.min(lifetime_secs / 3);
+    if now.as_secs() < not_before.as_secs() {
+        Some(Warning::NotYetValid { not_before })
+    } else if now.as_secs() > not_after.as_secs() {
+        Some(Warning::Expired { not_after })
+    } else if not_after.as_secs() - now.as_secs() < soon_secs {
+        Some(Warning::ExpiresSoon { not_after })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! What the tests of this package share: certificates made on the spot, and handshakes in memory.
