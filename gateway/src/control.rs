@@ -1,3 +1,340 @@
-//! The life of a configuration.
+//! The life of a configuration: read, checked, compiled beside the running one, swapped in, or
+//! refused. Control owns the workers' threads, the listeners' sockets and the last good
+//! configuration.
+//!
+//! Must not: run on a worker, or let a configuration take effect in part.
+
+pub mod compile;
+pub mod listen;
+
+pub mod reload;
 
 pub mod endpoints;
+
+pub mod status;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cardea_config::source::Loaded;
+use cardea_config::watch::Watch;
+use tokio::sync::{Notify, mpsc};
+
+use compile::{BindKey, Compiled, settings};
+use endpoints::EndpointsSupervisor;
+use listen::Bound;
+
+use crate::snapshot::Published;
+use crate::telemetry::logs::LogLevel;
+use crate::telemetry::metrics::{Metrics, ReloadResult};
+use crate::traffic::access_log::AccessLog;
+use crate::traffic::worker::{self, COMMANDS_MAX, Command, Crew, Member, WorkerParts};
+
+/// How long a start or a reload waits for names to resolve before it goes on without them.
+const NAMES_SETTLE: Duration = Duration::from_secs(2);
+
+/// How long the access log has to be written out at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A file, read again whenever it changes.
+    File(PathBuf),
+    /// Text made up by the quick-start mode.
+    Text(String),
+}
+
+/// The control path of a process.
+#[derive(Debug)]
+pub struct Control {
+    source: Source,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+    log_level: LogLevel,
+    published: Arc<Published>,
+    crew: Arc<Crew>,
+    state: Mutex<State>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    /// Raised by signals and file changes; reloads are made one after another.
+    asked: Arc<Notify>,
+    ready: AtomicBool,
+}
+
+/// What only control knows of the configuration in force.
+#[derive(Debug)]
+struct State {
+    compiled: Compiled,
+    fingerprint: u64,
+    /// The sockets that the workers accept on, by what they were configured as.
+    in_use: BTreeMap<BindKey, SocketAddr>,
+    supervisor: Option<EndpointsSupervisor>,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error("the configuration is refused\n\n{0}")]
+    Refused(String),
+    /// The system refused a thread or a file.
+    #[error("the gateway cannot start")]
+    System(#[from] std::io::Error),
+}
+
+impl Control {
+    /// Starts the workers on a first configuration.
+    pub fn start(
+        source: Source,
+        loaded: Loaded,
+        log_level: LogLevel,
+    ) -> Result<Arc<Self>, StartError> {
+        let Loaded {
+            document,
+            warnings,
+            sources,
+            fingerprint,
+        } = loaded;
+        let workers = worker_count(&document);
+        let metrics = Metrics::new(workers);
+        let refused = |diagnostics: &[_]| {
+            StartError::Refused(cardea_config::diagnostic::render(
+                diagnostics,
+                &sources,
+                false,
+            ))
+        };
+        let (compiled, more) = compile::compile(Arc::new(document), 1, None, &metrics)
+            .map_err(|diagnostics| refused(&diagnostics))?;
+        reload::log_warnings(&[warnings, more].concat(), &sources);
+        let bound = Bound::bind(
+            compiled.listeners.wanted().iter(),
+            &BTreeMap::new(),
+            workers,
+        )
+        .map_err(|errors| {
+            let diagnostics: Vec<_> = errors.iter().map(listen::BindError::diagnostic).collect();
+            refused(&diagnostics)
+        })?;
+        let (target, lines_max) = settings::access_log_target(&compiled.document);
+        let access_log = AccessLog::start(target, lines_max, metrics.log_counts())?;
+        let published = Arc::new(Published::new(Arc::clone(&compiled.snapshot)));
+        let (crew, receivers) = crew(workers);
+        let control = Arc::new(Self {
+            source,
+            metrics: Arc::clone(&metrics),
+            access_log,
+            log_level,
+            published,
+            crew,
+            state: Mutex::new(State {
+                compiled,
+                fingerprint,
+                in_use: bound.actual.clone(),
+                supervisor: None,
+            }),
+            workers: Mutex::default(),
+            asked: Arc::default(),
+            ready: AtomicBool::new(false),
+        });
+        control.state().compiled.certificates.take_effect();
+        control.start_workers(receivers)?;
+        control.hand_over(bound);
+        control.applied(1);
+        control
+            .metrics
+            .observe(Arc::new(status::Observed(Arc::downgrade(&control))));
+        Ok(control)
+    }
+
+    fn start_workers(&self, receivers: Vec<mpsc::Receiver<Command>>) -> std::io::Result<()> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        for (index, commands) in receivers.into_iter().enumerate() {
+            let Some(metrics) = self.metrics.worker(index) else {
+                continue;
+            };
+            let log = self.access_log.clone();
+            let (crew, published) = (Arc::clone(&self.crew), Arc::clone(&self.published));
+            // With more workers than processors the kernel spreads them better than we would.
+            let processor = (self.crew.members.len() <= processors).then_some(index);
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    let parts = WorkerParts {
+                        index,
+                        crew,
+                        published,
+                        metrics,
+                        log: log.worker(),
+                        commands,
+                        processor,
+                    };
+                    if let Err(error) = worker::run(parts) {
+                        tracing::error!(worker = index, %error, "worker_failed");
+                    }
+                })?;
+            self.workers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread);
+        }
+        Ok(())
+    }
+
+    /// Keeps the control path going: name resolution, health checks, reloads on signals, on file
+    /// changes and on request. Ends only when it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let upstreams = self.state().compiled.upstreams.clone();
+        let supervisor = EndpointsSupervisor::start(tokio::runtime::Handle::current(), &upstreams);
+        supervisor.settled(NAMES_SETTLE).await;
+        self.state().supervisor = Some(supervisor);
+        self.ready.store(true, Ordering::Release);
+        let _watch = self.watch();
+        let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        let Ok(mut hangup) = hangup else {
+            tracing::error!("signals_unavailable");
+            return std::future::pending().await;
+        };
+        loop {
+            let is_forced = tokio::select! {
+                _ = hangup.recv() => true,
+                () = self.asked.notified() => false,
+            };
+            let control = Arc::clone(&self);
+            // Reading files and compiling block; the runtime's other tasks must not wait.
+            let reload = tokio::task::spawn_blocking(move || control.reload_and_log(is_forced));
+            if let Err(error) = reload.await {
+                tracing::error!(%error, "reload_panicked");
+            }
+        }
+    }
+
+    fn watch(&self) -> Option<Watch> {
+        let Source::File(_) = &self.source else {
+            return None;
+        };
+        let asked = Arc::clone(&self.asked);
+        match Watch::start(move || asked.notify_one()) {
+            Ok(watch) => {
+                watch.watch(self.watched_files());
+                Some(watch)
+            }
+            Err(error) => {
+                tracing::error!(%error, "config_watch_failed: use SIGHUP or `cardea reload`");
+                None
+            }
+        }
+    }
+
+    /// Hands bound sockets to the workers.
+    fn hand_over(&self, bound: Bound) {
+        for (worker, socket) in bound.into_sockets() {
+            self.tell(worker, Command::Listen(socket));
+        }
+    }
+
+    fn tell(&self, worker: usize, command: Command) {
+        let Some(member) = self.crew.members.get(worker) else {
+            return;
+        };
+        let mut command = command;
+        // Control has time; the workers' queues are emptied within a turn of their loops.
+        while let Err(mpsc::error::TrySendError::Full(returned)) = member.commands.try_send(command)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+            command = returned;
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in 0..self.crew.members.len() {
+            self.tell(worker, command());
+        }
+    }
+
+    fn applied(&self, generation: u64) {
+        self.metrics
+            .reload_finished(ReloadResult::Applied { generation });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the configuration in force wants the process to shut down: the readiness delay and the
+    /// grace period.
+    pub fn shutdown_settings(&self) -> (Duration, Duration) {
+        let shutdown = &self.state().compiled.document.shutdown;
+        (shutdown.readiness_delay.0, shutdown.grace.0)
+    }
+
+    /// Turns readiness off.
+    pub fn begin_drain(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+
+    /// Closes listeners and idle connections; what is under way may end.
+    pub fn drain_workers(&self) {
+        self.crew.draining.store(true, Ordering::Relaxed);
+        self.tell_all(|| Command::Drain);
+    }
+
+    /// Connections open now, over all workers.
+    pub fn open_connections(&self) -> u64 {
+        self.crew
+            .members
+            .iter()
+            .map(|member| member.open.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Writes out what is left of the access log; the last act before the process ends.
+    pub fn finish(&self) {
+        if self.open_connections() == 0 {
+            for thread in self
+                .workers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain(..)
+            {
+                // A worker that panicked has said so already.
+                let _ = thread.join();
+            }
+        }
+        self.access_log.flush(LOG_FLUSH);
+    }
+}
+
+fn worker_count(document: &cardea_config::model::Document) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    document
+        .workers
+        .map_or(processors, |workers| usize::from(workers.max(1)))
+}
+
+fn crew(workers: usize) -> (Arc<Crew>, Vec<mpsc::Receiver<Command>>) {
+    let (members, receivers): (Vec<_>, Vec<_>) = (0..workers)
+        .map(|_| {
+            let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+            (
+                Member {
+                    open: AtomicU64::new(0),
+                    commands,
+                },
+                receiver,
+            )
+        })
+        .unzip();
+    (
+        Arc::new(Crew {
+            members: members.into(),
+            draining: AtomicBool::new(false),
+        }),
+        receivers,
+    )
+}

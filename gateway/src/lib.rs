@@ -2,6 +2,10 @@
 //! reads it, the life of a configuration (`control`) builds it and swaps it. ARCHITECTURE.md tells
 //! both.
 
+pub mod cli;
+
+pub mod server;
+
 pub mod traffic;
 
 pub mod policy;
@@ -9,5 +13,7 @@ pub mod policy;
 pub mod snapshot;
 
 pub mod control;
+
+pub mod admin;
 
 pub mod telemetry;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cardea_http1::{Known, write};
 
+use super::access_log::http_date;
 use super::headers::{HeaderName, Headers, lists_token};
 
 mod reason;
@@ -150,6 +151,8 @@ pub fn render(
             .headers
             .append_parts(Known::CacheControl, b"cache-control", &[b"no-store"]);
     }
+    let date = http_date();
+    response.headers.append_parts(Known::Date, b"date", &[&date]);
     if let Some(server) = &style.server {
         response
             .headers

@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::format::{Format, Record};
+use crate::telemetry::metrics::LogCounts;
 
 /// A worker's buffer is handed over when it is this full, bytes.
 const HAND_OVER_BYTES: usize = 32 * 1024;
@@ -46,23 +47,23 @@ pub struct AccessLog {
     queue: SyncSender<Message>,
     waiting: Arc<AtomicUsize>,
     waiting_max: Arc<AtomicUsize>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<LogCounts>,
 }
 
 impl AccessLog {
-    /// Starts the writer; `dropped` counts lines that were not written.
-    pub fn start(target: Target, lines_max: usize, dropped: Arc<AtomicU64>) -> io::Result<Self> {
+    /// Starts the writer; `counts` takes note of lines written and lost.
+    pub fn start(target: Target, lines_max: usize, counts: Arc<LogCounts>) -> io::Result<Self> {
         let (queue, messages) = sync_channel(BATCHES_MAX);
         let log = Self {
             queue,
             waiting: Arc::default(),
             waiting_max: Arc::new(AtomicUsize::new(lines_max)),
-            dropped,
+            counts,
         };
         let mut writer = Writer {
             sink: Sink::open(target),
             waiting: Arc::clone(&log.waiting),
-            dropped: Arc::clone(&log.dropped),
+            counts: Arc::clone(&log.counts),
             failing: false,
         };
         std::thread::Builder::new()
@@ -100,7 +101,9 @@ impl AccessLog {
         let fits = waiting + count <= self.waiting_max.load(Ordering::Relaxed);
         if !fits || self.queue.try_send(Message::Lines(lines, count)).is_err() {
             self.waiting.fetch_sub(count, Ordering::Relaxed);
-            self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+            self.counts
+                .dropped
+                .fetch_add(count as u64, Ordering::Relaxed);
         }
     }
 }
@@ -141,7 +144,7 @@ impl WorkerLog {
 struct Writer {
     sink: Sink,
     waiting: Arc<AtomicUsize>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<LogCounts>,
     failing: bool,
 }
 
@@ -163,9 +166,15 @@ impl Writer {
         let written = self.sink.write(lines);
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         match written {
-            Ok(()) => self.failing = false,
+            Ok(()) => {
+                self.failing = false;
+                self.counts.lines.fetch_add(count as u64, Ordering::Relaxed);
+            }
             Err(error) => {
-                self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+                self.counts
+                    .dropped
+                    .fetch_add(count as u64, Ordering::Relaxed);
+                self.counts.errors.fetch_add(1, Ordering::Relaxed);
                 // Once per outage: the counter tells the rest.
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, target = ?self.sink.target, "access_log_not_written");
@@ -280,22 +289,22 @@ mod tests {
             .write(true)
             .open(&path)
             .unwrap();
-        let dropped = Arc::new(AtomicU64::new(0));
-        let log = AccessLog::start(Target::File(path), 10, Arc::clone(&dropped)).unwrap();
+        let counts = Arc::new(LogCounts::default());
+        let log = AccessLog::start(Target::File(path), 10, Arc::clone(&counts)).unwrap();
         for _ in 0..100 {
             log.hand_over(vec![b'x'; 64 * 1024], 1);
         }
-        assert!(dropped.load(Ordering::Relaxed) >= 80, "{dropped:?}");
+        assert!(counts.dropped.load(Ordering::Relaxed) >= 80, "{counts:?}");
         drop(held);
     }
 
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
-        let dropped = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(LogCounts::default());
         let target = Target::File("/no/such/directory/access.log".into());
-        let log = AccessLog::start(target, 10, Arc::clone(&dropped)).unwrap();
+        let log = AccessLog::start(target, 10, Arc::clone(&counts)).unwrap();
         log.hand_over(b"lost\n".to_vec(), 1);
         log.flush(PATIENCE);
-        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(counts.dropped.load(Ordering::Relaxed), 1);
     }
 }

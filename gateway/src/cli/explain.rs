@@ -1,0 +1,270 @@
+//! `cardea explain`: what would happen to a request, and why, offline against a file: the
+//! listener, the certificate, the domain, every candidate route and why it lost, the policies, the
+//! upstream and its endpoints, each with the place it was written.
+//!
+//! Must not: send anything, or decide by other code than traffic does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use cardea_config::model::Document;
+use cardea_config::origin::Sources;
+use cardea_config::source::Loaded;
+
+use crate::control::compile::{self, Compiled};
+use crate::snapshot::ListenerPlan;
+use crate::telemetry::metrics::Metrics;
+use crate::traffic::headers::{HeaderName, Headers};
+use crate::traffic::route::{Candidate, Loss, RequestView, normalise};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The method
+    method: String,
+    /// The URL, scheme included
+    url: String,
+    /// A header field of the request, as `name: value`
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A URL, taken apart.
+struct Url<'u> {
+    secure: bool,
+    host: String,
+    port: Option<u16>,
+    path: &'u str,
+    query: Option<&'u str>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    cardea_certs::provider::install();
+    let path = super::required_configuration(arguments.config.as_deref())?;
+    let Loaded {
+        document, sources, ..
+    } = match cardea_config::load(&path) {
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprintln!("{}", refused.render(false));
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let document = Arc::new(document);
+    let compiled = compile::compile(Arc::clone(&document), 1, None, &Metrics::new(0));
+    let compiled = match compiled {
+        Ok((compiled, _)) => compiled,
+        Err(found) => {
+            eprintln!(
+                "{}",
+                cardea_config::diagnostic::render(&found, &sources, false)
+            );
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let url = Url::parse(&arguments.url)?;
+    let mut headers = Headers::default();
+    for field in &arguments.headers {
+        let (name, value) = field
+            .split_once(':')
+            .with_context(|| format!("`{field}` is no `name: value`"))?;
+        headers.append(&HeaderName::new(name.trim()), value.trim().as_bytes());
+    }
+    let explanation = Explanation {
+        document: &document,
+        sources: &sources,
+        compiled: &compiled,
+    };
+    let served = explanation.print(&arguments.method, &url, &headers);
+    Ok(if served {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+impl<'u> Url<'u> {
+    fn parse(url: &'u str) -> anyhow::Result<Self> {
+        let (secure, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            _ => bail!("`{url}` is no URL: write http://host/path or https://host/path"),
+        };
+        let split = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(split);
+        let target = target.split('#').next().unwrap_or_default();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let parsed = cardea_http1::parse_authority(authority.as_bytes())
+            .ok()
+            .with_context(|| format!("`{authority}` is no host"))?;
+        let host = parsed.host.of(authority.as_bytes()).to_ascii_lowercase();
+        Ok(Self {
+            secure,
+            host: String::from_utf8_lossy(&host).into_owned(),
+            port: parsed.port,
+            path: if path.is_empty() { "/" } else { path },
+            query,
+        })
+    }
+}
+
+struct Explanation<'e> {
+    document: &'e Document,
+    sources: &'e Sources,
+    compiled: &'e Compiled,
+}
+
+impl Explanation<'_> {
+    /// Prints what happens; false if the request is not served.
+    fn print(&self, method: &str, url: &Url<'_>, headers: &Headers) -> bool {
+        let Some(listener) = self.listener(url) else {
+            println!(
+                "listener   none serves {} here",
+                if url.secure { "HTTPS" } else { "HTTP" }
+            );
+            return false;
+        };
+        let origin = self
+            .document
+            .listeners
+            .iter()
+            .find(|one| one.name.as_str() == &*listener.name);
+        println!(
+            "listener   {}{}",
+            listener.name,
+            self.place(origin.map(|one| one.origin))
+        );
+        if url.secure {
+            match self.compiled.certificates.name_for(&url.host) {
+                Some(name) => println!("certificate {name}"),
+                None => println!("certificate the default: none names {}", url.host),
+            }
+        }
+        let Some(index) = listener.hosts.find(url.host.as_bytes()) else {
+            println!(
+                "domain     none claims {} here: 404 domain_unknown",
+                url.host
+            );
+            return false;
+        };
+        let (Some(domain), Some(settings)) = (
+            self.compiled.snapshot.domains.get(index as usize),
+            self.document.domains.get(index as usize),
+        ) else {
+            return false;
+        };
+        println!(
+            "domain     {}{}",
+            domain.name,
+            self.place(Some(settings.origin))
+        );
+        let mut path = Vec::new();
+        if let Err(error) = normalise(url.path.as_bytes(), &listener.paths, &mut path) {
+            println!("path       refused: {error}");
+            return false;
+        }
+        println!("path       {}", String::from_utf8_lossy(&path));
+        let view = RequestView {
+            method: method.as_bytes(),
+            path: &path,
+            query: url.query.map(str::as_bytes),
+            headers,
+        };
+        let candidates = domain.table.explain(&view);
+        println!("routes     in order of precedence:");
+        let mut winner = None;
+        for candidate in &candidates {
+            let label = settings
+                .routes
+                .get(candidate.route)
+                .map(|route| route.label(candidate.route));
+            let origin = settings
+                .routes
+                .get(candidate.route)
+                .map(|route| route.origin);
+            let label = label.unwrap_or_default();
+            println!(
+                "  {} {label} ({}){}{}",
+                mark(candidate),
+                candidate.wants,
+                why(candidate),
+                self.place(origin)
+            );
+            if candidate.loss.is_none() {
+                winner = domain.routes.get(candidate.route);
+            }
+        }
+        let Some(route) = winner else {
+            println!("result     404 route_unknown");
+            return false;
+        };
+        println!("policies   in the order they run:");
+        for policy in route.chain.iter() {
+            println!("  {}: {}", policy.name(), policy.summary());
+        }
+        for backend in &route.backends {
+            let name = &backend.upstream.name;
+            let origin = self
+                .document
+                .upstreams
+                .iter()
+                .find(|(known, _)| known.as_str() == &**name);
+            println!(
+                "upstream   {name}{}",
+                self.place(origin.map(|(_, one)| one.origin))
+            );
+            for source in &*backend.upstream.settings.sources {
+                println!("  endpoint {} (weight {})", source.target, source.weight);
+            }
+        }
+        true
+    }
+
+    /// The listener that would take the request: by port if the URL names one, else the first of
+    /// its kind.
+    fn listener(&self, url: &Url<'_>) -> Option<&ListenerPlan> {
+        let plans = self.compiled.snapshot.listeners.iter().map(AsRef::as_ref);
+        let mut of_kind = plans.filter(|plan: &&ListenerPlan| plan.tls.is_some() == url.secure);
+        let Some(port) = url.port else {
+            return of_kind.next();
+        };
+        of_kind.find(|plan| {
+            let wanted = self.compiled.listeners.wanted().iter();
+            wanted
+                .filter(|key| key.id == plan.id)
+                .any(|key| key.address.port() == port)
+        })
+    }
+
+    fn place(&self, origin: Option<cardea_config::origin::Origin>) -> String {
+        origin
+            .map(|origin| format!("   {}", self.sources.describe(origin)))
+            .unwrap_or_default()
+    }
+}
+
+fn mark(candidate: &Candidate) -> &'static str {
+    if candidate.loss.is_none() {
+        "→"
+    } else {
+        "✗"
+    }
+}
+
+fn why(candidate: &Candidate) -> String {
+    match &candidate.loss {
+        None => ": taken".to_owned(),
+        Some(Loss::Path) => ": the path differs".to_owned(),
+        Some(Loss::Method) => ": the method is none of its own".to_owned(),
+        Some(Loss::Header(name)) => format!(": header `{name}` differs"),
+        Some(Loss::Query(name)) => format!(": query parameter `{name}` differs"),
+        Some(Loss::Precedence) => ": matches, but another stands before it".to_owned(),
+    }
+}

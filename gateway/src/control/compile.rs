@@ -1,0 +1,139 @@
+//! From a document to a snapshot, beside the running one. What did not change is shared with the
+//! configuration before it, state included: domains, upstreams, limiters, certificates.
+//!
+//! Must not: touch anything that traffic is using, bind a socket, or stop at the first problem.
+
+use std::sync::Arc;
+
+use cardea_config::diagnostic::Diagnostic;
+use cardea_config::model::Document;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use crate::traffic::upstream::compile::Upstreams;
+
+pub mod certificates;
+pub mod domains;
+pub mod listeners;
+pub mod policies;
+pub mod settings;
+
+pub use certificates::Certificates;
+pub use domains::Domains;
+pub use listeners::{BindKey, Listeners};
+pub use policies::Limiters;
+
+/// A configuration, compiled, with everything the next one may share with it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What it was compiled from.
+    pub document: Arc<Document>,
+    /// What traffic reads.
+    pub snapshot: Arc<Snapshot>,
+    /// The upstreams by name.
+    pub upstreams: Upstreams,
+    /// The rate limiters by place.
+    pub limiters: Limiters,
+    /// The certificates and what serves them.
+    pub certificates: Certificates,
+    /// The domains by name.
+    pub domains: Domains,
+    /// The listeners and the addresses they are bound to.
+    pub listeners: Listeners,
+}
+
+/// Compiles a document. Warnings come with the result; errors refuse the document.
+pub fn compile(
+    document: Arc<Document>,
+    generation: u64,
+    previous: Option<&Compiled>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Compiled, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    let upstreams = problems.take(Upstreams::compile(
+        previous.map(|p| &p.upstreams),
+        &document,
+    ));
+    let certificates = problems.take(Certificates::compile(
+        previous.map(|p| &p.certificates),
+        &document,
+    ));
+    let mut limiters = Limiters::new(previous.map(|p| &p.limiters));
+    let domains = upstreams.as_ref().and_then(|upstreams| {
+        let same_defaults = previous.is_some_and(|p| {
+            p.document.policies == document.policies && p.document.responses == document.responses
+        });
+        let before = previous.filter(|_| same_defaults).map(|p| &p.domains);
+        problems.take(Domains::compile(
+            before,
+            &document,
+            upstreams,
+            &mut limiters,
+            metrics,
+        ))
+    });
+    let listeners =
+        certificates
+            .as_ref()
+            .zip(domains.as_ref())
+            .and_then(|(certificates, domains)| {
+                let before = previous.map(|p| &p.listeners);
+                problems.take(Listeners::compile(
+                    before,
+                    &document,
+                    certificates,
+                    domains,
+                    metrics,
+                ))
+            });
+    let snapshot_parts = settings::compile(&document, &mut limiters);
+    let parts = problems.take(snapshot_parts);
+    let (Some(upstreams), Some(certificates), Some(domains), Some(listeners), Some(parts)) =
+        (upstreams, certificates, domains, listeners, parts)
+    else {
+        return Err(problems.0);
+    };
+    if problems.refuse() {
+        return Err(problems.0);
+    }
+    let snapshot = Snapshot {
+        generation,
+        listeners: listeners.plans(),
+        domains: domains.in_order(),
+        hosts: domains.hosts(|_| true),
+        forwarding: parts.forwarding,
+        style: parts.style,
+        chain: parts.chain,
+        timeouts: parts.timeouts,
+        slot: metrics.route_slot("", ""),
+        access_log: parts.access_log,
+    };
+    let compiled = Compiled {
+        document,
+        snapshot: Arc::new(snapshot),
+        upstreams,
+        limiters,
+        certificates,
+        domains,
+        listeners,
+    };
+    Ok((compiled, problems.0))
+}
+
+/// The problems found so far, errors and warnings.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Diagnostic>);
+
+/// What a part of the compiler returns: its result, if there is one, and what it found.
+pub type Found<T> = (Option<T>, Vec<Diagnostic>);
+
+impl Problems {
+    fn take<T>(&mut self, (value, found): Found<T>) -> Option<T> {
+        self.0.extend(found);
+        value
+    }
+
+    fn refuse(&self) -> bool {
+        self.0.iter().any(Diagnostic::is_error)
+    }
+}

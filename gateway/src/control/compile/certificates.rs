@@ -1,0 +1,245 @@
+//! Certificates: loaded and checked when a configuration compiles, served once it takes effect.
+//! What serves them outlives configurations, and so do sessions: a reload resumes them.
+//!
+//! Must not: serve anything of a configuration that was refused.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cardea_certs::resumption::{Resumption, ResumptionSettings};
+use cardea_certs::server::{MinVersion, TlsPolicy, server_config};
+use cardea_certs::{CertificateSpec, CertificateStore, LiveCertificates, Plan};
+use cardea_config::diagnostic::Diagnostic;
+use cardea_config::model::{Alpn, Document, ListenerTls as Settings, TlsVersion};
+use cardea_config::origin::Origin;
+use rustls::pki_types::UnixTime;
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::telemetry::logs::chain;
+use crate::traffic::tls::ListenerTls;
+
+/// The certificates of a configuration, and what serves them.
+#[derive(Debug)]
+pub struct Certificates {
+    live: Arc<LiveCertificates>,
+    resumption: Arc<Resumption>,
+    /// What is served once the configuration takes effect.
+    compiled: Mutex<Option<CertificateStore>>,
+    files: Vec<PathBuf>,
+}
+
+impl Certificates {
+    /// Loads the certificates of a document.
+    pub fn compile(previous: Option<&Self>, document: &Document) -> Found<Self> {
+        let mut found = Vec::new();
+        let now = UnixTime::now();
+        let specs: Vec<CertificateSpec> = document
+            .certificates
+            .iter()
+            .map(|certificate| CertificateSpec {
+                name: certificate.name.shared(),
+                chain: PathBuf::from(&certificate.chain),
+                key: PathBuf::from(&certificate.key),
+                default: certificate.default,
+            })
+            .collect();
+        let files = specs
+            .iter()
+            .flat_map(|spec| [spec.chain.clone(), spec.key.clone()])
+            .collect();
+        let origin = |name: &str| {
+            let named = document
+                .certificates
+                .iter()
+                .find(|one| one.name.as_str() == name);
+            named.map(|one| one.origin)
+        };
+        let plan = Plan {
+            certificates: specs,
+            assignments: Vec::new(),
+        };
+        let before = previous
+            .map(|before| before.live.load())
+            .unwrap_or_default();
+        let store = match CertificateStore::build(plan, &before, now) {
+            Ok(store) => store,
+            Err(failures) => {
+                found.extend(failures.iter().map(|failure| {
+                    let message = format!(
+                        "certificate `{}`: {}",
+                        failure.certificate,
+                        chain(&failure.error)
+                    );
+                    Diagnostic::error("E-certificate", origin(&failure.certificate), message)
+                }));
+                return (None, found);
+            }
+        };
+        found.extend(store.notices(now).iter().map(|notice| {
+            Diagnostic::warning(
+                "W-certificate",
+                origin(&notice.certificate),
+                notice.to_string(),
+            )
+        }));
+        let resumption = match previous {
+            Some(before) => Arc::clone(&before.resumption),
+            None => match Resumption::new(ResumptionSettings::default()) {
+                Ok(resumption) => Arc::new(resumption),
+                Err(error) => {
+                    found.push(Diagnostic::error("E-tls", None, chain(&error)));
+                    return (None, found);
+                }
+            },
+        };
+        let live = match previous {
+            Some(before) => Arc::clone(&before.live),
+            // Nothing is served yet, so the first certificates may as well be in place.
+            None => {
+                let live = LiveCertificates::new(store);
+                let compiled = Mutex::new(None);
+                return (
+                    Some(Self {
+                        live,
+                        resumption,
+                        compiled,
+                        files,
+                    }),
+                    found,
+                );
+            }
+        };
+        let compiled = Mutex::new(Some(store));
+        (
+            Some(Self {
+                live,
+                resumption,
+                compiled,
+                files,
+            }),
+            found,
+        )
+    }
+
+    /// The TLS side of a listener.
+    pub fn listener_tls(
+        &self,
+        settings: &Settings,
+        name: &str,
+        origin: Origin,
+    ) -> Result<ListenerTls, Box<Diagnostic>> {
+        let policy = TlsPolicy {
+            // Who may resume: whoever this listener let in.
+            identity: format!("listener {name}"),
+            min_version: match settings.min_version {
+                TlsVersion::V1_2 => MinVersion::Tls12,
+                TlsVersion::V1_3 => MinVersion::Tls13,
+            },
+            alpn: settings
+                .alpn
+                .iter()
+                .map(|protocol| match protocol {
+                    Alpn::Http11 => b"http/1.1".to_vec(),
+                })
+                .collect(),
+        };
+        let default = settings
+            .default_certificate
+            .as_ref()
+            .map(|name| name.shared());
+        self.live
+            .resolver(default)
+            .and_then(|resolver| server_config(&policy, resolver, &self.resumption))
+            .map(|config| ListenerTls { config })
+            .map_err(|error| Box::new(Diagnostic::error("E-tls", Some(origin), chain(&error))))
+    }
+
+    /// Serves what was compiled: the configuration takes effect.
+    pub fn take_effect(&self) {
+        let compiled = self
+            .compiled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(store) = compiled {
+            self.live.swap(store);
+        }
+    }
+
+    /// Serves what is new in the certificate files, and says what was done: one line for each
+    /// certificate that was replaced, and one for each whose new files are no good.
+    pub fn refresh(&self) -> (Vec<String>, Vec<String>) {
+        let refreshed = self.live.refresh(UnixTime::now());
+        let replaced = refreshed
+            .replaced
+            .iter()
+            .map(|name| format!("~ certificate {name}"));
+        let failed = refreshed.failed.iter().map(|failure| {
+            format!(
+                "certificate `{}`: {}",
+                failure.certificate,
+                chain(&failure.error)
+            )
+        });
+        (replaced.collect(), failed.collect())
+    }
+
+    /// Replaces the ticket key if its time is over.
+    pub fn rotate_tickets(&self) {
+        if let Err(error) = self.resumption.rotate() {
+            tracing::error!(error = %chain(&error), "ticket_key_not_rotated");
+        }
+    }
+
+    /// The files that certificates come from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
+    /// The certificate that clients asking for a host get, if one names it.
+    pub fn name_for(&self, host: &str) -> Option<String> {
+        self.with_store(|store| {
+            let covering = store
+                .certificates()
+                .find(|(_, one)| one.details.covers(host));
+            covering.map(|(spec, _)| spec.name.to_string())
+        })
+    }
+
+    /// When the certificates expire, by name, seconds since 1970.
+    pub fn expiries(&self) -> Vec<(Arc<str>, u64)> {
+        self.with_store(|store| {
+            let all = store.certificates();
+            all.map(|(spec, one)| (Arc::clone(&spec.name), one.details.not_after.as_secs()))
+                .collect()
+        })
+    }
+
+    /// The certificates as the admin listener shows them.
+    pub fn report(&self) -> Value {
+        self.with_store(|store| {
+            let all = store.certificates().map(|(spec, one)| {
+                json!({
+                    "name": &*spec.name,
+                    "subject": one.details.subject,
+                    "issuer": one.details.issuer,
+                    "serial": one.details.serial,
+                    "names": one.details.names,
+                    "not_before": one.details.not_before.as_secs(),
+                    "not_after": one.details.not_after.as_secs(),
+                })
+            });
+            all.collect()
+        })
+    }
+
+    /// Looks at what is served, or will be.
+    fn with_store<T>(&self, look: impl FnOnce(&CertificateStore) -> T) -> T {
+        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*compiled {
+            Some(store) => look(store),
+            None => look(&self.live.load()),
+        }
+    }
+}

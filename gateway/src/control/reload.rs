@@ -1,0 +1,207 @@
+//! Turning to another configuration: everything that can fail comes first, then one swap, then
+//! what was left behind is let go. A configuration that fails changes nothing.
+//!
+//! Must not: hold up traffic, or run twice at once.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cardea_config::diagnostic::{self, Diagnostic};
+use cardea_config::origin::Sources;
+use cardea_config::source::Loaded;
+
+use super::compile::{self, BindKey, settings};
+use super::listen::{BindError, Bound};
+use super::{Control, Source};
+use crate::telemetry::metrics::ReloadResult;
+use crate::traffic::worker::Command;
+
+/// A configuration took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The generation in force.
+    pub generation: u64,
+    /// What changed, in words; nothing if the files say what they said before.
+    pub changes: Vec<String>,
+}
+
+/// A configuration was refused; the one before stays.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Why, for people.
+    pub rendered: String,
+    /// Why, for programs.
+    pub diagnostics: serde_json::Value,
+}
+
+impl Refusal {
+    fn new(diagnostics: &[Diagnostic], sources: &Sources) -> Self {
+        Self {
+            rendered: diagnostic::render(diagnostics, sources, false),
+            diagnostics: diagnostic::to_json(diagnostics, sources),
+        }
+    }
+}
+
+impl Control {
+    /// Reads the configuration again and turns to it. With `is_forced`, certificates and secrets
+    /// are looked at even if no configuration file changed.
+    pub fn reload(&self, is_forced: bool) -> Result<Verdict, Refusal> {
+        let mut state = self.state();
+        let loaded = match &self.source {
+            Source::File(path) => cardea_config::load(path),
+            Source::Text(text) => cardea_config::parse(text, "(quick start)"),
+        };
+        let loaded =
+            loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
+        let Loaded {
+            document,
+            warnings,
+            sources,
+            fingerprint,
+        } = loaded;
+        let generation = state.compiled.snapshot.generation;
+        if fingerprint == state.fingerprint && !is_forced {
+            let changes = refresh_certificates(&state.compiled);
+            return Ok(Verdict {
+                generation,
+                changes,
+            });
+        }
+        let document = Arc::new(document);
+        let generation = generation + 1;
+        let compiled = compile::compile(
+            Arc::clone(&document),
+            generation,
+            Some(&state.compiled),
+            &self.metrics,
+        );
+        let (compiled, more) = compiled.map_err(|found| Refusal::new(&found, &sources))?;
+        let wanted = compiled.listeners.wanted();
+        let bound = Bound::bind(wanted.iter(), &state.in_use, self.crew.members.len());
+        let bound = bound.map_err(|errors| {
+            let found: Vec<_> = errors.iter().map(BindError::diagnostic).collect();
+            Refusal::new(&found, &sources)
+        })?;
+        log_warnings(&[warnings, more].concat(), &sources);
+
+        // From here on nothing fails.
+        let changes = cardea_config::diff::diff(&state.compiled.document, &document);
+        if let Some(supervisor) = &mut state.supervisor {
+            supervisor.apply(&compiled.upstreams);
+        }
+        compiled.certificates.take_effect();
+        self.published.swap(Arc::clone(&compiled.snapshot));
+        state.in_use.extend(bound.actual.clone());
+        self.hand_over(bound);
+        let gone: Vec<BindKey> = state
+            .in_use
+            .keys()
+            .filter(|key| !wanted.contains(key))
+            .copied()
+            .collect();
+        for key in &gone {
+            state.in_use.remove(key);
+            self.tell_all(|| Command::Unlisten(key.id, key.address));
+        }
+        let left: BTreeSet<_> = gone
+            .iter()
+            .map(|key| key.id)
+            .filter(|id| compiled.snapshot.listener(*id).is_none())
+            .collect();
+        for id in left {
+            self.tell_all(|| Command::Release(id));
+        }
+        let (target, lines_max) = settings::access_log_target(&document);
+        self.access_log.configure(target, lines_max);
+        if state.compiled.document.diagnostics.level != document.diagnostics.level
+            && let Err(error) = self.log_level.set(&document.diagnostics.level)
+        {
+            tracing::warn!(%error, "log_level_not_changed");
+        }
+        state.compiled = compiled;
+        state.fingerprint = fingerprint;
+        drop(state);
+        self.applied(generation);
+        Ok(Verdict {
+            generation,
+            changes,
+        })
+    }
+
+    /// As `reload`, with the verdict in the log and the metrics.
+    pub fn reload_and_log(&self, is_forced: bool) -> Result<Verdict, Refusal> {
+        let verdict = self.reload(is_forced);
+        match &verdict {
+            Ok(Verdict { changes, .. }) if changes.is_empty() && !is_forced => {
+                self.metrics.reload_finished(ReloadResult::Unchanged);
+            }
+            Ok(Verdict {
+                generation,
+                changes,
+            }) => {
+                tracing::info!(generation, changes = changes.len(), "configuration_applied");
+                for change in changes {
+                    tracing::info!(change = change.as_str(), "configuration_changed");
+                }
+            }
+            Err(refusal) => {
+                self.metrics.reload_finished(ReloadResult::Refused);
+                tracing::error!(
+                    "configuration_refused: the last good one keeps serving\n{}",
+                    refusal.rendered
+                );
+            }
+        }
+        verdict
+    }
+
+    /// The files whose changes matter.
+    pub(super) fn watched_files(&self) -> Vec<PathBuf> {
+        let Source::File(path) = &self.source else {
+            return Vec::new();
+        };
+        let mut files = vec![path.clone()];
+        let state = self.state();
+        let base = path.parent().map(PathBuf::from).unwrap_or_default();
+        files.extend(
+            state
+                .compiled
+                .document
+                .include
+                .iter()
+                .map(|glob| base.join(&glob.value)),
+        );
+        files.extend(state.compiled.certificates.files());
+        files
+    }
+}
+
+/// Serves what is new in the certificate files. New files that are no good change nothing and are
+/// told once.
+fn refresh_certificates(compiled: &compile::Compiled) -> Vec<String> {
+    let (replaced, failed) = compiled.certificates.refresh();
+    for failure in failed {
+        tracing::error!(
+            failure,
+            "certificate_not_replaced: the one before keeps serving"
+        );
+    }
+    compiled.certificates.rotate_tickets();
+    replaced
+}
+
+/// Writes the warnings of a configuration that took effect to the log.
+pub fn log_warnings(warnings: &[Diagnostic], sources: &Sources) {
+    for warning in warnings {
+        let place = warning.origin.map(|origin| sources.describe(origin));
+        tracing::warn!(
+            code = warning.code,
+            place = place.as_deref(),
+            remedy = warning.remedy.as_deref(),
+            "{}",
+            warning.message
+        );
+    }
+}
