@@ -31,7 +31,7 @@ use listen::Bound;
 
 use crate::snapshot::Published;
 use crate::telemetry::logs::LogLevel;
-use crate::telemetry::metrics::{Metrics, ReloadResult};
+use crate::telemetry::metrics::Metrics;
 use crate::traffic::access_log::AccessLog;
 use crate::traffic::worker::{self, COMMANDS_MAX, Command, Crew, Member, WorkerParts};
 
@@ -146,9 +146,6 @@ impl Control {
         control.start_workers(receivers)?;
         control.hand_over(bound);
         control.applied(1);
-        control
-            .metrics
-            .observe(Arc::new(status::Observed(Arc::downgrade(&control))));
         Ok(control)
     }
 
@@ -258,8 +255,14 @@ impl Control {
     }
 
     fn applied(&self, generation: u64) {
-        self.metrics
-            .reload_finished(ReloadResult::Applied { generation });
+        self.metrics.reload_applied(generation);
+        self.metrics.set_upstreams(&self.state().compiled.upstreams);
+        self.note_certificates();
+    }
+
+    fn note_certificates(&self) {
+        let certificates = self.state().compiled.certificates.expiries();
+        self.metrics.set_certificates(certificates);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -14,7 +14,6 @@ use cardea_config::source::Loaded;
 use super::compile::{self, BindKey, settings};
 use super::listen::{BindError, Bound};
 use super::{Control, Source};
-use crate::telemetry::metrics::ReloadResult;
 use crate::traffic::worker::Command;
 
 /// A configuration took effect.
@@ -64,6 +63,8 @@ impl Control {
         let generation = state.compiled.snapshot.generation;
         if fingerprint == state.fingerprint && !is_forced {
             let changes = refresh_certificates(&state.compiled);
+            drop(state);
+            self.note_certificates();
             return Ok(Verdict {
                 generation,
                 changes,
@@ -135,7 +136,7 @@ impl Control {
         let verdict = self.reload(is_forced);
         match &verdict {
             Ok(Verdict { changes, .. }) if changes.is_empty() && !is_forced => {
-                self.metrics.reload_finished(ReloadResult::Unchanged);
+                self.metrics.reload_unchanged();
             }
             Ok(Verdict {
                 generation,
@@ -147,7 +148,7 @@ impl Control {
                 }
             }
             Err(refusal) => {
-                self.metrics.reload_finished(ReloadResult::Refused);
+                self.metrics.reload_refused();
                 tracing::error!(
                     "configuration_refused: the last good one keeps serving\n{}",
                     refusal.rendered

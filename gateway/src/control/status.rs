@@ -3,17 +3,12 @@
 //! Must not: show a secret, or hold the state longer than it takes to copy.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::Control;
 use crate::policy::Policy;
 use crate::telemetry::logs::LogLevel;
-use crate::telemetry::metrics::{CertificateState, Observe, UpstreamState};
-use crate::traffic::upstream::Upstream;
-use crate::traffic::upstream::endpoint::Health;
 
 impl Control {
     /// Whether the gateway takes traffic: it serves a configuration and is not shutting down.
@@ -117,60 +112,4 @@ impl Control {
 
 fn policy(policy: &Policy) -> Value {
     json!({ "name": policy.name(), "does": policy.summary() })
-}
-
-/// What the metrics look up at a scrape.
-#[derive(Debug)]
-pub struct Observed(pub Weak<Control>);
-
-impl Observe for Observed {
-    fn upstreams(&self) -> Vec<UpstreamState> {
-        let Some(control) = self.0.upgrade() else {
-            return Vec::new();
-        };
-        let upstreams = control.state().compiled.upstreams.clone();
-        upstreams
-            .iter()
-            .map(|upstream| upstream_state(upstream))
-            .collect()
-    }
-
-    fn certificates(&self) -> Vec<CertificateState> {
-        let Some(control) = self.0.upgrade() else {
-            return Vec::new();
-        };
-        let expiries = control.state().compiled.certificates.expiries();
-        let state = |(name, at)| CertificateState {
-            name,
-            not_after: UNIX_EPOCH + Duration::from_secs(at),
-        };
-        expiries.into_iter().map(state).collect()
-    }
-}
-
-fn upstream_state(upstream: &Upstream) -> UpstreamState {
-    let set = upstream.endpoints();
-    let mut state = UpstreamState {
-        name: Arc::clone(&upstream.name),
-        requests_active: u64::from(upstream.load.requests.value()),
-        connections_open: u64::from(upstream.load.connections.value()),
-        ejections_total: upstream.load.ejections_total.load(Ordering::Relaxed),
-        unresolved: upstream
-            .source_reports()
-            .iter()
-            .filter(|one| one.addresses.is_empty())
-            .count() as u64,
-        ..UpstreamState::default()
-    };
-    for endpoint in set.endpoints() {
-        let report = endpoint.report();
-        match report.health {
-            Health::Unhealthy => state.unhealthy += 1,
-            Health::Joining => state.joining += 1,
-            Health::Healthy | Health::Unchecked => {}
-        }
-        state.ejected += u64::from(report.is_ejected);
-        state.usable += u64::from(endpoint.state.is_usable());
-    }
-    state
 }

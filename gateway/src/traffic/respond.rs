@@ -152,7 +152,9 @@ pub fn render(
             .append_parts(Known::CacheControl, b"cache-control", &[b"no-store"]);
     }
     let date = http_date();
-    response.headers.append_parts(Known::Date, b"date", &[&date]);
+    response
+        .headers
+        .append_parts(Known::Date, b"date", &[&date]);
     if let Some(server) = &style.server {
         response
             .headers

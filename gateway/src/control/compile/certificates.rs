@@ -208,11 +208,17 @@ impl Certificates {
     }
 
     /// When the certificates expire, by name, seconds since 1970.
-    pub fn expiries(&self) -> Vec<(Arc<str>, u64)> {
+    pub fn expiries(&self) -> Vec<(String, i64)> {
         self.with_store(|store| {
             let all = store.certificates();
-            all.map(|(spec, one)| (Arc::clone(&spec.name), one.details.not_after.as_secs()))
-                .collect()
+            all.map(|(spec, one)| {
+                let seconds = one.details.not_after.as_secs();
+                (
+                    spec.name.to_string(),
+                    i64::try_from(seconds).unwrap_or(i64::MAX),
+                )
+            })
+            .collect()
         })
     }
 
