@@ -3,11 +3,20 @@
 //!
 //! Must not: let anything a client sent break out of its field or its line.
 
+mod escape;
+mod field;
 mod format;
+mod record;
+mod sink;
 mod time;
 mod writer;
 
-pub use format::{Format, FormatError, Record};
-pub use writer::{AccessLog, Target, WorkerLog};
-
+pub use field::Field;
+pub use format::{Format, FormatError};
+pub use record::Record;
+pub use sink::Target;
 pub use time::http_date;
+pub use writer::{AccessLog, WorkerLog};
+
+#[cfg(test)]
+mod tests;

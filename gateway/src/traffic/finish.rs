@@ -50,6 +50,7 @@ fn logged_status(exchange: &Exchange<'_>) -> u16 {
 fn record<'r>(exchange: &'r Exchange<'_>, status: u16, duration: Duration) -> Record<'r> {
     let request = &exchange.request;
     Record {
+        started: exchange.started,
         client: exchange.client_address,
         peer: exchange.client.peer,
         method: request.method_bytes(),

@@ -2,17 +2,83 @@
 //!
 //! Must not: know time zones or leap seconds; logs are in UTC and Unix time has none.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Turns the monotonic instants that traffic measures with into text. It asks for the time of day
+/// only when it is synchronised, and formats a second once.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// An instant, and the time of day it was.
+    synchronised: (Instant, Duration),
+    /// The second that `rfc3339` and `common` show.
+    second: Option<u64>,
+    rfc3339: Vec<u8>,
+    common: Vec<u8>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            synchronised: (Instant::now(), since_epoch()),
+            second: None,
+            rfc3339: Vec::new(),
+            common: Vec::new(),
+        }
+    }
+}
+
+impl Clock {
+    /// Follows the time of day, which somebody may have set.
+    pub(super) fn synchronise(&mut self) {
+        self.synchronised = (Instant::now(), since_epoch());
+    }
+
+    /// `2026-11-23T09:05:00.123Z`.
+    pub(super) fn write_rfc3339(&mut self, at: Instant, out: &mut Vec<u8>) {
+        let millis = self.turn_to(at);
+        out.extend_from_slice(&self.rfc3339);
+        digits(out, u64::from(millis), 3);
+        out.push(b'Z');
+    }
+
+    /// `23/Nov/2026:09:05:00 +0000`.
+    pub(super) fn write_common(&mut self, at: Instant, out: &mut Vec<u8>) {
+        self.turn_to(at);
+        out.extend_from_slice(&self.common);
+    }
+
+    /// Formats the second of an instant, unless it is formatted; returns the milliseconds in it.
+    fn turn_to(&mut self, at: Instant) -> u32 {
+        let (instant, time) = self.synchronised;
+        let time = match at.checked_duration_since(instant) {
+            Some(after) => time.saturating_add(after),
+            None => time.saturating_sub(instant.duration_since(at)),
+        };
+        if self.second != Some(time.as_secs()) {
+            self.second = Some(time.as_secs());
+            let moment = Moment::from_unix(time.as_secs());
+            self.rfc3339.clear();
+            moment.write_rfc3339(&mut self.rfc3339);
+            self.common.clear();
+            moment.write_common(&mut self.common);
+        }
+        time.subsec_millis()
+    }
+}
+
+fn since_epoch() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
 
 /// A point in time, split into what text shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+struct Moment {
     year: u64,
     month: u64,
     day: u64,
     second: u64,
     weekday: u64,
-    pub(super) millis: u32,
 }
 
 const MONTHS: [&str; 12] = [
@@ -21,15 +87,8 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
 impl Moment {
-    pub(super) fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self::from_unix(since.as_secs(), since.subsec_millis())
-    }
-
     /// From seconds since 1970, by the calendar's 400-year cycle that begins in March.
-    pub(super) fn from_unix(seconds: u64, millis: u32) -> Self {
+    fn from_unix(seconds: u64) -> Self {
         let days = seconds / 86_400;
         let shifted = days + 719_468;
         let (era, of_era) = (shifted / 146_097, shifted % 146_097);
@@ -47,12 +106,11 @@ impl Moment {
             day: day_of_year - (153 * march_month + 2) / 5 + 1,
             second: seconds % 86_400,
             weekday: days % 7,
-            millis,
         }
     }
 
-    /// `2026-11-23T09:05:00.123Z`.
-    pub(super) fn write_rfc3339(&self, out: &mut Vec<u8>) {
+    /// `2026-11-23T09:05:00.`, to which the rest of the second is added.
+    fn write_rfc3339(&self, out: &mut Vec<u8>) {
         digits(out, self.year, 4);
         out.push(b'-');
         digits(out, self.month, 2);
@@ -61,12 +119,10 @@ impl Moment {
         out.push(b'T');
         self.write_clock(out);
         out.push(b'.');
-        digits(out, u64::from(self.millis), 3);
-        out.push(b'Z');
     }
 
     /// `23/Nov/2026:09:05:00 +0000`.
-    pub(super) fn write_common(&self, out: &mut Vec<u8>) {
+    fn write_common(&self, out: &mut Vec<u8>) {
         digits(out, self.day, 2);
         out.push(b'/');
         out.extend_from_slice(self.month_name().as_bytes());
@@ -110,7 +166,7 @@ impl Moment {
 /// The present as a `Date` field has it.
 pub fn http_date() -> Vec<u8> {
     let mut out = Vec::with_capacity(29);
-    Moment::now().write_http(&mut out);
+    Moment::from_unix(since_epoch().as_secs()).write_http(&mut out);
     out
 }
 
@@ -127,7 +183,7 @@ mod tests {
     #[test]
     fn moments_are_written_as_the_calendar_has_them() {
         let check = |seconds: u64, expected: [&str; 3]| {
-            let moment = Moment::from_unix(seconds, 7);
+            let moment = Moment::from_unix(seconds);
             let text = |write: fn(&Moment, &mut Vec<u8>)| {
                 let mut out = Vec::new();
                 write(&moment, &mut out);
@@ -143,7 +199,7 @@ mod tests {
         check(
             0,
             [
-                "1970-01-01T00:00:00.007Z",
+                "1970-01-01T00:00:00.",
                 "01/Jan/1970:00:00:00 +0000",
                 "Thu, 01 Jan 1970 00:00:00 GMT",
             ],
@@ -151,7 +207,7 @@ mod tests {
         check(
             951_782_400,
             [
-                "2000-02-29T00:00:00.007Z",
+                "2000-02-29T00:00:00.",
                 "29/Feb/2000:00:00:00 +0000",
                 "Tue, 29 Feb 2000 00:00:00 GMT",
             ],
@@ -159,7 +215,7 @@ mod tests {
         check(
             1_795_424_700,
             [
-                "2026-11-23T09:05:00.007Z",
+                "2026-11-23T09:05:00.",
                 "23/Nov/2026:09:05:00 +0000",
                 "Mon, 23 Nov 2026 09:05:00 GMT",
             ],
@@ -167,10 +223,46 @@ mod tests {
         check(
             4_107_542_399,
             [
-                "2100-02-28T23:59:59.007Z",
+                "2100-02-28T23:59:59.",
                 "28/Feb/2100:23:59:59 +0000",
                 "Sun, 28 Feb 2100 23:59:59 GMT",
             ],
         );
+    }
+
+    #[test]
+    fn a_clock_shows_instants_before_and_after_it_was_synchronised() {
+        let mut clock = Clock::default();
+        let (instant, _) = clock.synchronised;
+        clock.synchronised.1 = Duration::from_millis(1_795_424_700_250);
+        let mut check = |at: Instant, expected: [&str; 2]| {
+            let text = |write: &mut dyn FnMut(&mut Vec<u8>)| {
+                let mut out = Vec::new();
+                write(&mut out);
+                String::from_utf8(out).unwrap()
+            };
+            let found = [
+                text(&mut |out| clock.write_rfc3339(at, out)),
+                text(&mut |out| clock.write_common(at, out)),
+            ];
+            assert_eq!(found, expected);
+        };
+        check(
+            instant,
+            ["2026-11-23T09:05:00.250Z", "23/Nov/2026:09:05:00 +0000"],
+        );
+        check(
+            instant + Duration::from_millis(1755),
+            ["2026-11-23T09:05:02.005Z", "23/Nov/2026:09:05:02 +0000"],
+        );
+        check(
+            instant - Duration::from_millis(251),
+            ["2026-11-23T09:04:59.999Z", "23/Nov/2026:09:04:59 +0000"],
+        );
+    }
+
+    #[test]
+    fn a_date_field_has_its_length() {
+        assert_eq!(http_date().len(), 29);
     }
 }

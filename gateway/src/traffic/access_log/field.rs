@@ -1,0 +1,143 @@
+//! The fields of a line: their names, what they mean, and where they come from, in one table. JSON
+//! has all of them, a template those it names.
+//!
+//! Must not: change the meaning of a name. Names are a promise to whoever reads the log.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use cardea_http1::{Known, Version};
+
+use super::record::{Record, json_value};
+
+/// What a field has in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'v> {
+    /// Nothing: JSON leaves the field out, text has a dash.
+    Absent,
+    /// Bytes from anywhere, to be escaped.
+    Text(&'v [u8]),
+    /// A word of ours that needs no escape.
+    Word(&'static str),
+    /// A number.
+    Number(u64),
+    /// Milliseconds with three decimals.
+    Millis(Duration),
+    /// Yes or no.
+    Flag(bool),
+    /// An address.
+    Ip(IpAddr),
+    /// An address and a port.
+    Socket(SocketAddr),
+}
+
+impl<'v> Value<'v> {
+    fn name(name: &'v str) -> Self {
+        Self::Text(name.as_bytes())
+    }
+
+    fn optional<T>(value: Option<T>, present: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Absent, present)
+    }
+}
+
+macro_rules! fields {
+    ($($Field:ident $name:literal $help:literal |$record:ident| $value:expr;)*) => {
+        /// A field of a line.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Field { $(#[doc = $help] $Field),* }
+
+        impl Field {
+            /// Every field, in the order that JSON has after `time`.
+            pub const ALL: &'static [Self] = &[$(Self::$Field),*];
+
+            /// Its name, in JSON and in templates.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$Field => $name),* }
+            }
+
+            /// What it means.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$Field => $help),* }
+            }
+
+            pub(super) fn value<'v>(self, record: &Record<'v>) -> Value<'v> {
+                match self { $(Self::$Field => { let $record = record; $value })* }
+            }
+        }
+
+        /// Writes every field that has a value, each after a comma.
+        pub(super) fn write_json(record: &Record<'_>, out: &mut Vec<u8>) {
+            $(
+                let $record = record;
+                json_value(out, concat!(",\"", $name, "\":"), $value);
+            )*
+        }
+    };
+}
+
+fields! {
+    Client "client" "The client's address: the peer's, or the one that a trusted proxy gave."
+        |record| Value::Ip(record.client);
+    Peer "peer" "The address and port that the connection came from."
+        |record| Value::Socket(record.peer);
+    Method "method" "The method, as it was sent."
+        |record| Value::Text(record.method);
+    Host "host" "The host that was asked for, as it was sent."
+        |record| Value::Text(record.authority);
+    Path "path" "The path, normalised: the string that was matched and forwarded."
+        |record| Value::Text(record.path);
+    Query "query" "The query, without its question mark."
+        |record| Value::optional(record.query, Value::Text);
+    Protocol "protocol" "`HTTP/1.0` or `HTTP/1.1`."
+        |record| Value::Word(protocol(record.version));
+    Status "status" "The status that was sent; without one, that of the reason."
+        |record| Value::Number(u64::from(record.status));
+    Reason "reason" "Why the gateway answered by itself or ended the exchange early."
+        |record| Value::optional(record.reason, Value::Word);
+    BytesReceived "bytes_received" "Body bytes received from the client."
+        |record| Value::Number(record.bytes_received);
+    BytesSent "bytes_sent" "Body bytes sent to the client."
+        |record| Value::Number(record.bytes_sent);
+    DurationMs "duration_ms" "From the head of the request to the end of the response, milliseconds."
+        |record| Value::Millis(record.duration);
+    RequestId "request_id" "The id that the origin was told, too."
+        |record| Value::optional((!record.request_id.is_empty()).then_some(record.request_id), Value::Text);
+    Listener "listener" "The listener that the connection came through."
+        |record| Value::name(record.listener);
+    Domain "domain" "The domain that claimed the host."
+        |record| Value::optional(record.domain, Value::name);
+    Route "route" "The route that took the request."
+        |record| Value::optional(record.route, Value::name);
+    Upstream "upstream" "The upstream that the request was meant for."
+        |record| Value::optional(record.upstream, Value::name);
+    Endpoint "endpoint" "The endpoint that answered, or was tried last."
+        |record| Value::optional(record.endpoint, Value::Socket);
+    UpstreamConnectMs "upstream_connect_ms" "How long connecting to the endpoint took; none if a connection was kept."
+        |record| Value::optional(record.upstream_connect, Value::Millis);
+    UpstreamFirstByteMs "upstream_first_byte_ms" "From the first attempt to the head of the upstream's response."
+        |record| Value::optional(record.upstream_first_byte, Value::Millis);
+    Retries "retries" "Attempts after the first; none if there were none."
+        |record| Value::optional((record.retries > 0).then_some(record.retries), |it| Value::Number(u64::from(it)));
+    UserAgent "user_agent" "The `User-Agent` field."
+        |record| Value::optional(record.headers.known(Known::UserAgent), Value::Text);
+    Referer "referer" "The `Referer` field."
+        |record| Value::optional(record.headers.known(Known::Referer), Value::Text);
+    TlsVersion "tls_version" "`TLSv1.2` or `TLSv1.3`."
+        |record| Value::optional(record.tls, |tls| Value::Word(tls.version));
+    TlsCipher "tls_cipher" "The cipher suite."
+        |record| Value::optional(record.tls, |tls| Value::Word(tls.cipher));
+    TlsServerName "tls_server_name" "The name that the client asked for in its handshake."
+        |record| Value::optional(record.tls.and_then(|tls| tls.server_name.as_deref()), Value::name);
+    TlsResumed "tls_resumed" "Whether an earlier session was resumed."
+        |record| Value::optional(record.tls, |tls| Value::Flag(tls.resumed));
+    Generation "generation" "The configuration that the exchange ran on."
+        |record| Value::Number(record.generation);
+}
+
+pub(super) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
