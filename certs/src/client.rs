@@ -14,6 +14,7 @@ use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier}
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use crate::error::Error;
 use crate::files::{self, ContentHash};
@@ -64,8 +65,15 @@ pub struct ClientIdentity {
 /// The configurations in use, one for each distinct setting.
 #[derive(Debug, Default)]
 pub struct ClientConfigs {
-    /// Weak, so that a configuration goes when the last upstream with it does.
-    cached: Mutex<HashMap<CacheKey, Weak<ClientConfig>>>,
+    cache: Mutex<Cache>,
+}
+
+/// Everything is held weakly, so that it goes when the last upstream with it does.
+#[derive(Debug, Default)]
+struct Cache {
+    configs: HashMap<CacheKey, Weak<ClientConfig>>,
+    /// The system's authorities: read once, not for each upstream.
+    platform: Option<Weak<PlatformVerifier>>,
 }
 
 /// Settings and the contents of the files they name.
@@ -92,13 +100,14 @@ impl ClientConfigs {
             settings: settings.clone(),
             contents: contents.hashes(),
         };
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = cached.get(&key).and_then(Weak::upgrade) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = cache.configs.get(&key).and_then(Weak::upgrade) {
             return Ok(config);
         }
-        let config = Arc::new(contents.config(settings)?);
-        cached.retain(|_, config| config.strong_count() > 0);
-        cached.insert(key, Arc::downgrade(&config));
+        let verifier = contents.verifier(settings, &mut cache)?;
+        let config = Arc::new(contents.config(settings, verifier)?);
+        cache.configs.retain(|_, config| config.strong_count() > 0);
+        cache.configs.insert(key, Arc::downgrade(&config));
         Ok(config)
     }
 
@@ -112,10 +121,9 @@ impl ClientConfigs {
             settings: settings.clone(),
             contents: contents.hashes(),
         };
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        cached
-            .get(&key)
-            .is_none_or(|config| config.strong_count() == 0)
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = cache.configs.get(&key);
+        config.is_none_or(|config| config.strong_count() == 0)
     }
 }
 
@@ -158,12 +166,16 @@ impl Contents {
             .collect()
     }
 
-    fn config(&self, settings: &ClientSettings) -> Result<ClientConfig, Error> {
+    fn config(
+        &self,
+        settings: &ClientSettings,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Result<ClientConfig, Error> {
         let builder = ClientConfig::builder_with_provider(provider::provider())
             .with_safe_default_protocol_versions()
             .map_err(refused)?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier(settings)?);
+            .with_custom_certificate_verifier(verifier);
         let mut config = match self.certified_key(settings)? {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
             None => builder.with_no_client_auth(),
@@ -174,7 +186,11 @@ impl Contents {
         Ok(config)
     }
 
-    fn verifier(&self, settings: &ClientSettings) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    fn verifier(
+        &self,
+        settings: &ClientSettings,
+        cache: &mut Cache,
+    ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
         match (&settings.verify, &self.authorities) {
             (Verify::Off, _) => Ok(Arc::new(AcceptsAnyCertificate::new(provider::provider()))),
             (Verify::Authorities(path), Some(content)) => {
@@ -186,7 +202,8 @@ impl Contents {
                 })?;
                 Ok(verifier)
             }
-            _ => platform_verifier(),
+            // Without its content a file of authorities is an error before this.
+            _ => Ok(cache.platform_verifier()?),
         }
     }
 
@@ -199,11 +216,18 @@ impl Contents {
     }
 }
 
-/// Trust in whatever this system trusts. The one place that knows how systems keep that.
-fn platform_verifier() -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    rustls_platform_verifier::Verifier::new(provider::provider())
-        .map(|verifier| -> Arc<dyn ServerCertVerifier> { Arc::new(verifier) })
-        .map_err(|source| Error::NoPlatformRoots { source })
+impl Cache {
+    /// Trust in whatever this system trusts. The one place that knows how systems keep that.
+    fn platform_verifier(&mut self) -> Result<Arc<PlatformVerifier>, Error> {
+        if let Some(verifier) = self.platform.as_ref().and_then(Weak::upgrade) {
+            return Ok(verifier);
+        }
+        let verifier = PlatformVerifier::new(provider::provider())
+            .map_err(|source| Error::NoPlatformRoots { source })?;
+        let verifier = Arc::new(verifier);
+        self.platform = Some(Arc::downgrade(&verifier));
+        Ok(verifier)
+    }
 }
 
 /// The authorities of a PEM file. All must be usable: to skip one would refuse endpoints later,

@@ -169,6 +169,13 @@ pub enum Error {
         name: String,
     },
 
+    /// A wildcard that clients refuse.
+    #[error("clients refuse `{name}`: two labels have to follow the wildcard")]
+    WideWildcard {
+        /// The name.
+        name: String,
+    },
+
     /// rustls refuses a configuration.
     #[error("{what} cannot be set up")]
     Tls {
@@ -251,6 +258,7 @@ impl Error {
             Self::InvalidName { .. } => {
                 "Write a host such as `api.internal`, or an address, without port.".to_owned()
             }
+            Self::WideWildcard { .. } => "Give the names one by one.".to_owned(),
             Self::Tls { .. } | Self::Issue { .. } => {
                 "Report this with the configuration that led to it.".to_owned()
             }

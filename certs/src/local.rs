@@ -20,8 +20,10 @@ use crate::load::{Certificate, Source};
 
 mod issue;
 
-/// What every certificate of a local authority is for.
-const LOCAL_NAMES: [&str; 4] = ["localhost", "*.localhost", "127.0.0.1", "::1"];
+/// What every certificate of a local authority is for. Not `*.localhost`: clients refuse a wildcard
+/// below a single label, and some of them the whole certificate with it, so names below
+/// `localhost` have to be given one by one.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
@@ -63,9 +65,8 @@ pub fn default_directory() -> Option<PathBuf> {
     Some(data.join("cardea/ca"))
 }
 
-/// Makes sure that the directory holds an authority and a certificate for `localhost`, for every
-/// name below it, for the loopback addresses and for the given names. What is there and still
-/// good is used again.
+/// Makes sure that the directory holds an authority and a certificate for `localhost`, for the
+/// loopback addresses and for the given names. What is there and still good is used again.
 pub fn prepare(
     directory: &Path,
     names: &[String],
@@ -144,9 +145,12 @@ fn wanted_names(given: &[String]) -> Result<Vec<String>, Error> {
             Ok(address) => address.to_string(),
             Err(_) => name.to_ascii_lowercase(),
         };
-        let host = name.strip_prefix("*.").unwrap_or(&name);
+        let fixed = name.strip_prefix("*.");
+        if fixed.is_some_and(|fixed| !fixed.contains('.')) {
+            return Err(Error::WideWildcard { name });
+        }
         // What `server_name` takes is what a client can ask for.
-        if crate::client::server_name(host).is_err() {
+        if crate::client::server_name(fixed.unwrap_or(&name)).is_err() {
             return Err(Error::InvalidName { name });
         }
         if !names.contains(&name) {

@@ -1,1 +1,265 @@
+//! Certificates exchanged between two handshakes, for better ones and for worse.
 
+use std::path::PathBuf;
+
+use rcgen::PKCS_RSA_SHA256;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::*;
+use crate::provider;
+use crate::resumption::{Resumption, ResumptionSettings};
+use crate::server::{MinVersion, TlsPolicy, server_config};
+use crate::store::Plan;
+use crate::testing::{Authority, DAY, Wish, directory, first, handshake, place, replace, write};
+
+fn now() -> UnixTime {
+    UnixTime::now()
+}
+
+struct Fixture {
+    authority: Authority,
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (_directory, path) = directory();
+        Self {
+            authority: Authority::new("authority"),
+            _directory,
+            path,
+        }
+    }
+
+    fn place(&self, name: &str, names: &[&str]) -> CertificateSpec {
+        place(&self.path, name, &self.authority, &wish(names))
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(provider::provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Arc::new(
+            builder
+                .with_root_certificates(self.authority.roots())
+                .with_no_client_auth(),
+        )
+    }
+}
+
+fn wish<'a>(names: &'a [&'a str]) -> Wish<'a> {
+    Wish {
+        names,
+        ..Wish::default()
+    }
+}
+
+fn store(certificates: Vec<CertificateSpec>) -> CertificateStore {
+    let plan = Plan {
+        certificates,
+        assignments: Vec::new(),
+    };
+    CertificateStore::build(plan, &CertificateStore::empty(), now()).unwrap()
+}
+
+fn server(live: &Arc<LiveCertificates>, default: Option<&str>) -> Arc<ServerConfig> {
+    let resumption = Resumption::new(ResumptionSettings::default()).unwrap();
+    let policy = TlsPolicy {
+        identity: "test".to_owned(),
+        min_version: MinVersion::Tls12,
+        alpn: Vec::new(),
+    };
+    let resolver = live.resolver(default.map(Into::into)).unwrap();
+    server_config(&policy, resolver, &resumption).unwrap()
+}
+
+#[test]
+fn serves_by_name_by_wildcard_and_by_default() {
+    let files = Fixture::new();
+    let mut fallback = files.place("fallback", &["fallback.test", "192.0.2.1", "unknown.test"]);
+    fallback.default = true;
+    let live = LiveCertificates::new(store(vec![
+        files.place("exact", &["shop.test", "192.0.2.2", "unknown.test"]),
+        files.place("wild", &["*.shop.test"]),
+        fallback,
+    ]));
+    // Names that are only in the plan's default would be found; these are asked by address.
+    let check = |default: Option<&str>, host: &str, expected: &str| {
+        let server = server(&live, default);
+        let pair = handshake(&files.client(), &server, host).unwrap();
+        let store = live.load();
+        let certificate = store.certificate(expected).unwrap();
+        assert_eq!(
+            Some(&pair.shown()),
+            certificate.certified.cert.first(),
+            "{host}"
+        );
+    };
+    check(None, "shop.test", "exact");
+    check(None, "SHOP.test", "exact");
+    check(None, "api.shop.test", "wild");
+    // No SNI is sent for an address.
+    check(None, "192.0.2.1", "fallback");
+    check(Some("exact"), "192.0.2.2", "exact");
+}
+
+#[test]
+fn refuses_a_default_that_does_not_exist() {
+    let files = Fixture::new();
+    let live = LiveCertificates::new(store(vec![files.place("a", &["a.test"])]));
+    let refused = live.resolver(Some("b".into())).unwrap_err();
+    let expected = "there is no certificate `b`, which a listener is given";
+    assert_eq!(refused.to_string(), expected);
+}
+
+#[test]
+fn fails_the_handshake_without_any_certificate() {
+    let files = Fixture::new();
+    let live = LiveCertificates::new(CertificateStore::empty());
+    handshake(&files.client(), &server(&live, None), "a.test").unwrap_err();
+}
+
+#[test]
+fn swaps_between_two_handshakes() {
+    let files = Fixture::new();
+    let spec = files.place("a", &["a.test"]);
+    let live = LiveCertificates::new(store(vec![spec.clone()]));
+    let server = server(&live, None);
+    let shown = || {
+        handshake(&files.client(), &server, "a.test")
+            .unwrap()
+            .shown()
+    };
+    let before = shown();
+
+    let issued = files.authority.issue(&wish(&["a.test"]));
+    replace(&spec, &issued);
+    assert_eq!(shown(), before);
+    let refreshed = live.refresh(now());
+    assert_eq!(refreshed.replaced, [Arc::from("a")]);
+    assert!(refreshed.failed.is_empty());
+    assert_eq!(shown(), first(&issued.chain));
+
+    live.swap(CertificateStore::empty());
+    handshake(&files.client(), &server, "a.test").unwrap_err();
+}
+
+#[test]
+fn names_of_a_new_file_are_served_and_old_ones_no_more() {
+    let files = Fixture::new();
+    let specs = vec![files.place("a", &["a.test"]), files.place("b", &["b.test"])];
+    let live = LiveCertificates::new(store(specs.clone()));
+    replace(&specs[1], &files.authority.issue(&wish(&["c.test"])));
+    live.refresh(now());
+    let store = live.load();
+    assert!(store.lookup("b.test", &[]).is_none());
+    assert!(store.lookup("c.test", &[]).is_some());
+    assert!(store.lookup("a.test", &[]).is_some());
+}
+
+#[test]
+fn bad_files_keep_the_old_certificate_and_are_told_once() {
+    let files = Fixture::new();
+    let spec = files.place("a", &["a.test"]);
+    let live = LiveCertificates::new(store(vec![spec.clone()]));
+    let before = live.load();
+    let refresh = || {
+        let refreshed = live.refresh(now());
+        assert!(refreshed.replaced.is_empty());
+        let current = live.load();
+        let kept = current.certificate("a").unwrap();
+        assert!(Arc::ptr_eq(kept, before.certificate("a").unwrap()));
+        let told = refreshed
+            .failed
+            .iter()
+            .map(|failure| failure.error.to_string());
+        told.collect::<Vec<_>>().join(" ")
+    };
+    let check = |expected: &str| {
+        let told = refresh();
+        assert!(told.contains(expected), "`{expected}` is not in `{told}`");
+        assert_eq!(refresh(), "", "told twice");
+    };
+    let issued = files.authority.issue(&wish(&["a.test"]));
+    let good = std::fs::read_to_string(&spec.chain).unwrap();
+    write(&spec.chain, &issued.chain);
+    check("does not belong to the certificate");
+    write(&spec.chain, "not a certificate");
+    check("holds no certificate, it is not PEM");
+    std::fs::remove_file(&spec.chain).unwrap();
+    check("cannot read");
+    write(&spec.chain, "not a certificate");
+    check("holds no certificate");
+
+    write(&spec.chain, &good);
+    assert_eq!(refresh(), "");
+    write(&spec.chain, "not a certificate");
+    check("holds no certificate");
+}
+
+#[test]
+fn valid_certificates_are_not_replaced_by_invalid_ones() {
+    let files = Fixture::new();
+    let secs = now().as_secs();
+    let valid = wish(&["a.test"]);
+    let expired = Wish {
+        not_before: secs - 3 * DAY,
+        not_after: secs - DAY,
+        ..wish(&["a.test"])
+    };
+    let future = Wish {
+        not_before: secs + DAY,
+        not_after: secs + 3 * DAY,
+        ..wish(&["a.test"])
+    };
+    let check = |from: &Wish<'_>, to: &Wish<'_>, expected: Option<&str>| {
+        let spec = place(&files.path, "a", &files.authority, from);
+        let live = LiveCertificates::new(store(vec![spec.clone()]));
+        replace(&spec, &files.authority.issue(to));
+        let refreshed = live.refresh(now());
+        assert_eq!(refreshed.replaced.len(), usize::from(expected.is_none()));
+        let told = refreshed
+            .failed
+            .first()
+            .map(|failure| failure.error.to_string());
+        match (told, expected) {
+            (Some(told), Some(expected)) => assert!(told.contains(expected), "{told}"),
+            (told, expected) => assert_eq!(told.as_deref(), expected),
+        }
+    };
+    check(&valid, &expired, Some("expired on"));
+    check(&valid, &future, Some("is valid only from"));
+    check(&valid, &valid, None);
+    // Where neither is any good, the newer one is what the operator wants.
+    check(&expired, &future, None);
+    check(&expired, &valid, None);
+}
+
+#[test]
+fn answers_old_clients_with_the_key_they_understand() {
+    let files = Fixture::new();
+    let rsa = Wish {
+        algorithm: &PKCS_RSA_SHA256,
+        ..wish(&["a.test"])
+    };
+    let live = LiveCertificates::new(store(vec![
+        files.place("ecdsa", &["a.test"]),
+        place(&files.path, "rsa", &files.authority, &rsa),
+    ]));
+    let server = server(&live, None);
+    let mut old = provider::provider().as_ref().clone();
+    old.cipher_suites.retain(|suite| {
+        suite.suite() == rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    });
+    let client = ClientConfig::builder_with_provider(Arc::new(old))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(files.authority.roots())
+        .with_no_client_auth();
+    let pair = handshake(&Arc::new(client), &server, "a.test").unwrap();
+    let store = live.load();
+    let rsa = store.certificate("rsa").unwrap();
+    assert_eq!(Some(&pair.shown()), rsa.certified.cert.first());
+    let modern = handshake(&files.client(), &server, "a.test").unwrap();
+    assert_ne!(modern.shown(), pair.shown());
+}

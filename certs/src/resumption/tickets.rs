@@ -195,10 +195,11 @@ impl ProducesTickets for ScopedTickets {
         true
     }
 
-    /// For how long a ticket made now is read at the least, so that no client comes in vain:
-    /// the key may be about to be replaced, and is then read for one more period.
+    /// For how long a ticket may be read: as long as one made with a key on its first day. One
+    /// made later is read for less, and its client then shakes hands in full, no worse than if it
+    /// had thrown the ticket away earlier.
     fn lifetime(&self) -> u32 {
-        u32::try_from(self.keys.period_secs).unwrap_or(u32::MAX)
+        u32::try_from(self.keys.period_secs.saturating_mul(2)).unwrap_or(u32::MAX)
     }
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
