@@ -68,7 +68,7 @@ pub struct Control {
 
 /// What only control knows of the configuration in force.
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     compiled: Compiled,
     fingerprint: u64,
     /// The sockets that the workers accept on, by what they were configured as.

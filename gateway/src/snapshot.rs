@@ -6,6 +6,7 @@
 //! counters) lives behind the shared parts it points to.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,7 +161,20 @@ impl Published {
 pub struct WorkerSnapshot {
     published: Arc<Published>,
     generation: Cell<u64>,
-    held: RefCell<Rc<Arc<Snapshot>>>,
+    held: RefCell<Rc<HeldSnapshot>>,
+}
+
+/// A snapshot with a reference count of the worker's own: an exchange that keeps it writes to no
+/// memory that another worker reads.
+#[derive(Debug)]
+pub struct HeldSnapshot(Arc<Snapshot>);
+
+impl Deref for HeldSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 impl WorkerSnapshot {
@@ -169,18 +183,18 @@ impl WorkerSnapshot {
         let snapshot = published.load();
         Self {
             generation: Cell::new(snapshot.generation),
-            held: RefCell::new(Rc::new(snapshot)),
+            held: RefCell::new(Rc::new(HeldSnapshot(snapshot))),
             published,
         }
     }
 
     /// The snapshot in force; the caller keeps it for a whole exchange.
-    pub fn load(&self) -> Rc<Arc<Snapshot>> {
+    pub fn load(&self) -> Rc<HeldSnapshot> {
         let latest = self.published.generation.load(Ordering::Acquire);
         if latest != self.generation.get() {
             let snapshot = self.published.load();
             self.generation.set(snapshot.generation);
-            self.held.replace(Rc::new(snapshot));
+            self.held.replace(Rc::new(HeldSnapshot(snapshot)));
         }
         Rc::clone(&self.held.borrow())
     }

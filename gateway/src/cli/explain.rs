@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use cardea_config::model::Document;
+use cardea_config::model::{self, Document};
 use cardea_config::origin::Sources;
 use cardea_config::source::Loaded;
 
 use crate::control::compile::{self, Compiled};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::Metrics;
+use crate::traffic::domain::{Domain, Route};
 use crate::traffic::headers::{HeaderName, Headers};
 use crate::traffic::route::{Candidate, Loss, RequestView, normalise};
 
@@ -177,54 +178,64 @@ impl Explanation<'_> {
             query: url.query.map(str::as_bytes),
             headers,
         };
-        let candidates = domain.table.explain(&view);
+        match self.print_routes(domain, settings, &view) {
+            Some(route) => self.print_way(route),
+            None => {
+                println!("result     404 route_unknown");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Prints every candidate, and returns the route that takes the request.
+    fn print_routes<'d>(
+        &self,
+        domain: &'d Domain,
+        settings: &model::Domain,
+        request: &RequestView<'_>,
+    ) -> Option<&'d Route> {
         println!("routes     in order of precedence:");
         let mut winner = None;
-        for candidate in &candidates {
-            let label = settings
-                .routes
-                .get(candidate.route)
-                .map(|route| route.label(candidate.route));
-            let origin = settings
-                .routes
-                .get(candidate.route)
-                .map(|route| route.origin);
-            let label = label.unwrap_or_default();
+        for candidate in domain.table.explain(request) {
+            let Some(route) = settings.routes.get(candidate.route) else {
+                continue;
+            };
+            let (label, place) = (route.label(candidate.route), self.place(Some(route.origin)));
             println!(
-                "  {} {label} ({}){}{}",
-                mark(candidate),
+                "  {} {label} ({}){}{place}",
+                mark(&candidate),
                 candidate.wants,
-                why(candidate),
-                self.place(origin)
+                why(&candidate)
             );
             if candidate.loss.is_none() {
                 winner = domain.routes.get(candidate.route);
             }
         }
-        let Some(route) = winner else {
-            println!("result     404 route_unknown");
-            return false;
-        };
+        winner
+    }
+
+    /// Prints what happens to a request of a route.
+    fn print_way(&self, route: &Route) {
         println!("policies   in the order they run:");
         for policy in route.chain.iter() {
             println!("  {}: {}", policy.name(), policy.summary());
         }
         for backend in &route.backends {
             let name = &backend.upstream.name;
-            let origin = self
+            let settings = self
                 .document
                 .upstreams
                 .iter()
                 .find(|(known, _)| known.as_str() == &**name);
             println!(
                 "upstream   {name}{}",
-                self.place(origin.map(|(_, one)| one.origin))
+                self.place(settings.map(|(_, one)| one.origin))
             );
             for source in &*backend.upstream.settings.sources {
                 println!("  endpoint {} (weight {})", source.target, source.weight);
             }
         }
-        true
     }
 
     /// The listener that would take the request: by port if the URL names one, else the first of

@@ -3,7 +3,7 @@
 //!
 //! Must not: hold up traffic, or run twice at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use cardea_config::diagnostic::{self, Diagnostic};
 use cardea_config::origin::Sources;
 use cardea_config::source::Loaded;
 
-use super::compile::{self, BindKey, settings};
+use super::compile::{self, Compiled, settings};
 use super::listen::{BindError, Bound};
-use super::{Control, Source};
+use super::{Control, Source, State};
 use crate::traffic::worker::Command;
 
 /// A configuration took effect.
@@ -44,22 +44,20 @@ impl Refusal {
 }
 
 impl Control {
-    /// Reads the configuration again and turns to it. With `is_forced`, certificates and secrets
-    /// are looked at even if no configuration file changed.
+    /// Reads the configuration again and turns to it. With `is_forced`, secrets and TLS files are
+    /// read again even if no configuration file changed.
     pub fn reload(&self, is_forced: bool) -> Result<Verdict, Refusal> {
         let mut state = self.state();
         let loaded = match &self.source {
             Source::File(path) => cardea_config::load(path),
             Source::Text(text) => cardea_config::parse(text, "(quick start)"),
         };
-        let loaded =
-            loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let Loaded {
             document,
             warnings,
             sources,
             fingerprint,
-        } = loaded;
+        } = loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let generation = state.compiled.snapshot.generation;
         if fingerprint == state.fingerprint && !is_forced {
             let changes = refresh_certificates(&state.compiled);
@@ -70,58 +68,21 @@ impl Control {
                 changes,
             });
         }
-        let document = Arc::new(document);
         let generation = generation + 1;
-        let compiled = compile::compile(
-            Arc::clone(&document),
-            generation,
-            Some(&state.compiled),
-            &self.metrics,
-        );
+        let document = Arc::new(document);
+        let before = Some(&state.compiled);
+        let compiled = compile::compile(document, generation, before, &self.metrics);
         let (compiled, more) = compiled.map_err(|found| Refusal::new(&found, &sources))?;
-        let wanted = compiled.listeners.wanted();
-        let bound = Bound::bind(wanted.iter(), &state.in_use, self.crew.members.len());
+        let wanted = compiled.listeners.wanted().iter();
+        let bound = Bound::bind(wanted, &state.in_use, self.crew.members.len());
         let bound = bound.map_err(|errors| {
             let found: Vec<_> = errors.iter().map(BindError::diagnostic).collect();
             Refusal::new(&found, &sources)
         })?;
         log_warnings(&[warnings, more].concat(), &sources);
-
         // From here on nothing fails.
-        let changes = cardea_config::diff::diff(&state.compiled.document, &document);
-        if let Some(supervisor) = &mut state.supervisor {
-            supervisor.apply(&compiled.upstreams);
-        }
-        compiled.certificates.take_effect();
-        self.published.swap(Arc::clone(&compiled.snapshot));
-        state.in_use.extend(bound.actual.clone());
-        self.hand_over(bound);
-        let gone: Vec<BindKey> = state
-            .in_use
-            .keys()
-            .filter(|key| !wanted.contains(key))
-            .copied()
-            .collect();
-        for key in &gone {
-            state.in_use.remove(key);
-            self.tell_all(|| Command::Unlisten(key.id, key.address));
-        }
-        let left: BTreeSet<_> = gone
-            .iter()
-            .map(|key| key.id)
-            .filter(|id| compiled.snapshot.listener(*id).is_none())
-            .collect();
-        for id in left {
-            self.tell_all(|| Command::Release(id));
-        }
-        let (target, lines_max) = settings::access_log_target(&document);
-        self.access_log.configure(target, lines_max);
-        if state.compiled.document.diagnostics.level != document.diagnostics.level
-            && let Err(error) = self.log_level.set(&document.diagnostics.level)
-        {
-            tracing::warn!(%error, "log_level_not_changed");
-        }
-        state.compiled = compiled;
+        let changes = cardea_config::diff::diff(&state.compiled.document, &compiled.document);
+        self.turn(&mut state, compiled, bound);
         state.fingerprint = fingerprint;
         drop(state);
         self.applied(generation);
@@ -129,6 +90,41 @@ impl Control {
             generation,
             changes,
         })
+    }
+
+    /// Puts a compiled configuration in force, and lets go of what it no longer has.
+    fn turn(&self, state: &mut State, compiled: Compiled, bound: Bound) {
+        if let Some(supervisor) = &mut state.supervisor {
+            supervisor.apply(&compiled.upstreams);
+        }
+        compiled.certificates.take_effect();
+        self.published.swap(Arc::clone(&compiled.snapshot));
+        state.in_use.extend(bound.actual.clone());
+        self.hand_over(bound);
+        let wanted = compiled.listeners.wanted();
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut state.in_use)
+            .into_iter()
+            .partition(|(key, _)| wanted.contains(key));
+        state.in_use = kept;
+        for key in gone.keys() {
+            self.tell_all(|| Command::Unlisten(key.id, key.address));
+        }
+        let ids: BTreeSet<_> = gone.keys().map(|key| key.id).collect();
+        for id in ids
+            .into_iter()
+            .filter(|id| compiled.snapshot.listener(*id).is_none())
+        {
+            self.tell_all(|| Command::Release(id));
+        }
+        let (target, lines_max) = settings::access_log_target(&compiled.document);
+        self.access_log.configure(target, lines_max);
+        let level = &compiled.document.diagnostics.level;
+        if state.compiled.document.diagnostics.level != *level
+            && let Err(error) = self.log_level.set(level)
+        {
+            tracing::warn!(%error, "log_level_not_changed");
+        }
+        state.compiled = compiled;
     }
 
     /// As `reload`, with the verdict in the log and the metrics.

@@ -102,8 +102,16 @@ pub struct Worker {
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
     vacant: RefCell<Vec<usize>>,
     handshakes: Cell<usize>,
+    #[expect(
+        clippy::vec_box,
+        reason = "taking a request must move a pointer, not the request"
+    )]
     requests: RefCell<Vec<Box<Request>>>,
     heads: RefCell<Vec<RequestHead>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "taking a response must move a pointer, not the response"
+    )]
     responses: RefCell<Vec<Box<ResponseParts>>>,
 }
 

@@ -32,94 +32,40 @@ pub struct Certificates {
 impl Certificates {
     /// Loads the certificates of a document.
     pub fn compile(previous: Option<&Self>, document: &Document) -> Found<Self> {
-        let mut found = Vec::new();
-        let now = UnixTime::now();
-        let specs: Vec<CertificateSpec> = document
-            .certificates
-            .iter()
-            .map(|certificate| CertificateSpec {
-                name: certificate.name.shared(),
-                chain: PathBuf::from(&certificate.chain),
-                key: PathBuf::from(&certificate.key),
-                default: certificate.default,
-            })
-            .collect();
-        let files = specs
-            .iter()
-            .flat_map(|spec| [spec.chain.clone(), spec.key.clone()])
-            .collect();
-        let origin = |name: &str| {
-            let named = document
-                .certificates
-                .iter()
-                .find(|one| one.name.as_str() == name);
-            named.map(|one| one.origin)
+        let plan = plan(document);
+        let paths = |spec: &CertificateSpec| [spec.chain.clone(), spec.key.clone()];
+        let files = plan.certificates.iter().flat_map(paths).collect();
+        let (store, mut found) = load(plan, previous, document);
+        let Some(store) = store else {
+            return (None, found);
         };
-        let plan = Plan {
-            certificates: specs,
-            assignments: Vec::new(),
-        };
-        let before = previous
-            .map(|before| before.live.load())
-            .unwrap_or_default();
-        let store = match CertificateStore::build(plan, &before, now) {
-            Ok(store) => store,
-            Err(failures) => {
-                found.extend(failures.iter().map(|failure| {
-                    let message = format!(
-                        "certificate `{}`: {}",
-                        failure.certificate,
-                        chain(&failure.error)
-                    );
-                    Diagnostic::error("E-certificate", origin(&failure.certificate), message)
-                }));
-                return (None, found);
-            }
-        };
-        found.extend(store.notices(now).iter().map(|notice| {
-            Diagnostic::warning(
-                "W-certificate",
-                origin(&notice.certificate),
-                notice.to_string(),
-            )
-        }));
-        let resumption = match previous {
-            Some(before) => Arc::clone(&before.resumption),
-            None => match Resumption::new(ResumptionSettings::default()) {
+        let Some(before) = previous else {
+            let resumption = match Resumption::new(ResumptionSettings::default()) {
                 Ok(resumption) => Arc::new(resumption),
                 Err(error) => {
                     found.push(Diagnostic::error("E-tls", None, chain(&error)));
                     return (None, found);
                 }
-            },
-        };
-        let live = match previous {
-            Some(before) => Arc::clone(&before.live),
+            };
             // Nothing is served yet, so the first certificates may as well be in place.
-            None => {
-                let live = LiveCertificates::new(store);
-                let compiled = Mutex::new(None);
-                return (
-                    Some(Self {
-                        live,
-                        resumption,
-                        compiled,
-                        files,
-                    }),
-                    found,
-                );
-            }
+            let live = LiveCertificates::new(store);
+            return (
+                Some(Self {
+                    live,
+                    resumption,
+                    compiled: Mutex::new(None),
+                    files,
+                }),
+                found,
+            );
         };
-        let compiled = Mutex::new(Some(store));
-        (
-            Some(Self {
-                live,
-                resumption,
-                compiled,
-                files,
-            }),
-            found,
-        )
+        let certificates = Self {
+            live: Arc::clone(&before.live),
+            resumption: Arc::clone(&before.resumption),
+            compiled: Mutex::new(Some(store)),
+            files,
+        };
+        (Some(certificates), found)
     }
 
     /// The TLS side of a listener.
@@ -246,6 +192,59 @@ impl Certificates {
         match &*compiled {
             Some(store) => look(store),
             None => look(&self.live.load()),
+        }
+    }
+}
+
+fn plan(document: &Document) -> Plan {
+    let certificates = document
+        .certificates
+        .iter()
+        .map(|certificate| CertificateSpec {
+            name: certificate.name.shared(),
+            chain: PathBuf::from(&certificate.chain),
+            key: PathBuf::from(&certificate.key),
+            default: certificate.default,
+        });
+    Plan {
+        certificates: certificates.collect(),
+        assignments: Vec::new(),
+    }
+}
+
+/// Reads the files that changed since the configuration before, and checks all of them.
+fn load(
+    plan: Plan,
+    previous: Option<&Certificates>,
+    document: &Document,
+) -> Found<CertificateStore> {
+    let origin = |name: &str| {
+        let named = document
+            .certificates
+            .iter()
+            .find(|one| one.name.as_str() == name);
+        named.map(|one| one.origin)
+    };
+    let before = previous
+        .map(|before| before.live.load())
+        .unwrap_or_default();
+    let now = UnixTime::now();
+    match CertificateStore::build(plan, &before, now) {
+        Ok(store) => {
+            let notices = store.notices(now).into_iter().map(|notice| {
+                let origin = origin(&notice.certificate);
+                Diagnostic::warning("W-certificate", origin, notice.to_string())
+            });
+            let notices = notices.collect();
+            (Some(store), notices)
+        }
+        Err(failures) => {
+            let failed = failures.iter().map(|failure| {
+                let why = chain(&failure.error);
+                let message = format!("certificate `{}`: {why}", failure.certificate);
+                Diagnostic::error("E-certificate", origin(&failure.certificate), message)
+            });
+            (None, failed.collect())
         }
     }
 }

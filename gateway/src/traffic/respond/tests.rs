@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 
+#[expect(clippy::boxed_local, reason = "replies are made boxed")]
 fn body(reply: Box<Reply>, style: &ResponseStyle, accept: Option<&str>) -> (u16, String, String) {
     let rendered = render(*reply, style, accept.map(str::as_bytes), Some(b"id-1"));
     let fields = rendered
