@@ -40,6 +40,7 @@ pub fn open<'t>(
         bytes_received: 0,
         bytes_sent: 0,
         started: Instant::now(),
+        backend: None,
         upstream: UpstreamTrace::default(),
         notes: Notes::default(),
     };
@@ -47,6 +48,10 @@ pub fn open<'t>(
         exchange.client_address = vouched_address(&exchange);
     }
     exchange.request_id = request_id(worker, &exchange);
+    if let Some(name) = &snapshot.forwarding.request_id {
+        // The origin is told one id: the one chosen.
+        exchange.request.headers.remove(name);
+    }
     exchange
 }
 

@@ -5,24 +5,20 @@
 //! Must not: know how bytes travel (`connection` and `upstream` do) or hold a body.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cardea_http1::{Framing, Method, Span, Target, Version};
 
-use super::domain::{Domain, Route};
+use super::domain::{Backend, Domain, Route};
 use super::headers::Headers;
 use super::respond::Reason;
 use crate::snapshot::{ListenerPlan, Snapshot};
-use crate::telemetry::metrics::UpstreamSlotId;
 
 /// What every exchange of a connection shares: who is at the other end and how they came.
 #[derive(Debug)]
 pub struct Client {
     /// The address the connection came from.
     pub peer: SocketAddr,
-    /// The address of ours it came to.
-    pub local: SocketAddr,
     /// The TLS session, if the connection has one.
     pub tls: Option<Box<TlsIdentity>>,
 }
@@ -55,6 +51,8 @@ pub struct Request {
     pub authority: Span,
     /// The host as sent, without its port, a span of `headers.bytes`.
     pub host_text: Span,
+    /// The port of the authority, if it names one.
+    pub port: Option<u16>,
     /// The request target as sent, spans of `headers.bytes`.
     pub target: Target,
     /// The path, normalised once: the string that is matched, authorised and forwarded.
@@ -76,6 +74,7 @@ impl Default for Request {
             host: Vec::new(),
             authority: Span::default(),
             host_text: Span::default(),
+            port: None,
             target: Target::default(),
             path: Vec::new(),
             host_forwarded: None,
@@ -142,10 +141,6 @@ pub struct Timeouts {
 /// What happened on the upstream side, for the log.
 #[derive(Debug, Default)]
 pub struct UpstreamTrace {
-    /// The upstream's name.
-    pub name: Option<Arc<str>>,
-    /// Where its requests are counted.
-    pub slot: Option<UpstreamSlotId>,
     /// The endpoint that answered, or was tried last.
     pub endpoint: Option<SocketAddr>,
     /// How long connecting took; `None` for a reused connection.
@@ -191,6 +186,8 @@ pub struct Exchange<'t> {
     pub bytes_sent: u64,
     /// When the head of the request was complete.
     pub started: Instant,
+    /// The upstream that was asked.
+    pub backend: Option<&'t Backend>,
     /// What happened on the upstream side.
     pub upstream: UpstreamTrace,
     /// Notes that a policy's request phase leaves for its response phase.

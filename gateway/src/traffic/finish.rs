@@ -22,7 +22,7 @@ pub fn finish(worker: &Worker, exchange: Exchange<'_>) {
     };
     worker.metrics.request_finished(&RequestSample {
         route: slot.id(),
-        upstream: exchange.upstream.slot,
+        upstream: exchange.backend.map(|backend| backend.slot.id()),
         status,
         reason: exchange.reason,
         duration,
@@ -73,7 +73,7 @@ fn record<'r>(exchange: &'r Exchange<'_>, status: u16, duration: Duration) -> Re
         listener: &exchange.listener.name,
         domain: exchange.domain.map(|domain| &*domain.name),
         route: exchange.route.map(|route| &*route.name),
-        upstream: exchange.upstream.name.as_deref(),
+        upstream: exchange.backend.map(|backend| &*backend.upstream.name),
         endpoint: exchange.upstream.endpoint,
         upstream_connect: exchange.upstream.connect,
         upstream_first_byte: exchange.upstream.first_byte,

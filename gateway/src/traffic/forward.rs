@@ -8,7 +8,6 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -68,8 +67,7 @@ pub async fn forward(
     let Some(backend) = chosen.and_then(|index| route.backends.get(index)) else {
         return Err(Reply::new(Reason::RouteUnknown));
     };
-    exchange.upstream.name = Some(Arc::clone(&backend.upstream.name));
-    exchange.upstream.slot = Some(backend.slot.id());
+    exchange.backend = Some(backend);
     let upstream = worker.upstreams.of(&backend.upstream);
     let Ok(_admitted) = upstream.admit() else {
         return Err(Reply::new(Reason::UpstreamSaturated));

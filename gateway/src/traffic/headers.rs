@@ -4,7 +4,7 @@
 //! Must not: copy a field that nobody edited, decide which fields travel (`forward` does), or
 //! allocate once its buffers are warm: a list is reused from message to message.
 
-use cardea_http1::{Field, Known, Nominated, Span};
+use cardea_http1::{Field, Known, Nominated, Span, write};
 
 /// A header field name, resolved when the snapshot compiles: lower case, with its interned form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,18 @@ impl Headers {
         received
             .chain(added)
             .map(|(field, bytes)| (field.known, field.name.of(bytes), field.value.of(bytes)))
+    }
+
+    /// Serialises the fields for which `keep(interned name)` holds, runs of them in one copy.
+    pub fn write(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+        let lists = [
+            (&self.bytes, &self.fields),
+            (&self.added_bytes, &self.added),
+        ];
+        for (bytes, fields) in lists {
+            let kept = fields.iter().copied().filter(|field| keep(field.known));
+            write::fields(out, bytes, kept);
+        }
     }
 
     /// How many fields the list holds.

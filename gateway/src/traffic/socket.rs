@@ -229,12 +229,18 @@ impl Socket {
         fed
     }
 
-    /// Says goodbye: TLS close_notify, then the end of our direction.
-    pub async fn close_write(&self) -> io::Result<()> {
+    /// Sends close_notify on a TLS session. A plain socket says as much by being closed.
+    pub async fn say_goodbye(&self) -> io::Result<()> {
         if let Some(session) = &self.session {
             session.borrow_mut().close();
             poll_fn(|cx| self.poll_flush(cx)).await?;
         }
+        Ok(())
+    }
+
+    /// Ends our direction: close_notify on a TLS session, then the end of the stream.
+    pub async fn close_write(&self) -> io::Result<()> {
+        self.say_goodbye().await?;
         rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
         Ok(())
     }

@@ -53,11 +53,9 @@ pub async fn run(
 ) -> TunnelTraffic {
     let mut head = worker.buffers.take_output();
     write::status_line(&mut head, 101);
-    for (known, name, value) in response.headers.iter() {
-        if !stays_here(known) {
-            write::field(&mut head, name, value);
-        }
-    }
+    response
+        .headers
+        .write(&mut head, |known| !stays_here(known));
     head.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n");
     let sent = send(ends.client, &head, &[], &mut Pace::new(idle, 0)).await;
     worker.buffers.give_output(head);

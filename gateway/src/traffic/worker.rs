@@ -269,14 +269,7 @@ impl Worker {
         stream: tokio::net::TcpStream,
         peer: SocketAddr,
     ) {
-        let Ok(local) = stream.local_addr() else {
-            return;
-        };
-        let client = Client {
-            peer,
-            local,
-            tls: None,
-        };
+        let client = Client { peer, tls: None };
         let socket = Socket::new(stream, &self.wheel);
         tokio::task::spawn_local(connection::serve(Rc::clone(self), listener, socket, client));
     }

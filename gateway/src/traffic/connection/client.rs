@@ -57,11 +57,7 @@ impl ClientSide<'_> {
         length: Option<u64>,
     ) {
         write::status_line(out, response.status);
-        for (known, name, value) in response.headers.iter() {
-            if !stays_here(known) {
-                write::field(out, name, value);
-            }
-        }
+        response.headers.write(out, |known| !stays_here(known));
         match framing {
             Framing::Length(length) => write::content_length(out, length),
             Framing::Chunked => write::chunked(out),
@@ -87,11 +83,7 @@ impl ClientSide<'_> {
         }
         let mut out = Vec::new();
         write::status_line(&mut out, response.status);
-        for (known, name, value) in response.headers.iter() {
-            if !stays_here(known) {
-                write::field(&mut out, name, value);
-            }
-        }
+        response.headers.write(&mut out, |known| !stays_here(known));
         out.extend_from_slice(b"\r\n");
         self.send(&out, &[], pace).await
     }

@@ -42,14 +42,18 @@ pub async fn serve(worker: &Rc<Worker>, ticket: &Ticket, socket: &Socket, client
         inbound: Inbound::default(),
         served: 0,
     };
-    let close = connection.run().await;
+    let close = match connection.run().await {
+        // Closing on bytes that nobody read would reset the connection.
+        Close::Orderly if !connection.inbound.is_empty() => Close::Linger,
+        close => close,
+    };
     connection.inbound.discard(&worker.buffers);
     match close {
         Close::Silent => {}
         Close::Orderly => {
             socket.set_deadline(Direction::Write, LINGER_TIME_MAX);
             // The peer may be gone already; there is nobody left to tell.
-            let _ = socket.close_write().await;
+            let _ = socket.say_goodbye().await;
         }
         Close::Linger => linger(worker, socket).await,
         Close::Abort => socket.reset_on_close(),
@@ -284,6 +288,7 @@ fn fill_request(request: &mut Request, head: &mut RequestHead) {
     request.framing = head.framing;
     request.authority = head.authority;
     request.host_text = head.host;
+    request.port = head.port;
     request.target = head.target;
 }
 

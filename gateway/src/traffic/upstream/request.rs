@@ -106,19 +106,14 @@ fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
     };
     write::field(out, b"host", host);
     let drops_forwarded = exchange.snapshot.forwarding.x_forwarded || !exchange.peer_is_trusted;
-    for (known, name, value) in request.headers.iter() {
-        let keep = match known {
-            Known::XForwardedFor
-            | Known::XForwardedProto
-            | Known::XForwardedHost
-            | Known::XForwardedPort => !drops_forwarded,
-            Known::Forwarded => exchange.peer_is_trusted && !exchange.snapshot.forwarding.forwarded,
-            other => !stays_here(other),
-        };
-        if keep {
-            write::field(out, name, value);
-        }
-    }
+    request.headers.write(out, |known| match known {
+        Known::XForwardedFor
+        | Known::XForwardedProto
+        | Known::XForwardedHost
+        | Known::XForwardedPort => !drops_forwarded,
+        Known::Forwarded => exchange.peer_is_trusted && !exchange.snapshot.forwarding.forwarded,
+        other => !stays_here(other),
+    });
     write_identity(out, exchange);
     write_framing(out, request.framing);
     if is_upgrade {
@@ -193,10 +188,16 @@ fn write_x_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
         Some(port) => write::field(out, b"x-forwarded-port", port),
         None => {
             out.extend_from_slice(b"x-forwarded-port: ");
-            write::decimal(out, u64::from(exchange.client.local.port()));
+            write::decimal(out, u64::from(port(exchange)));
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// The port the client asked for: the one it named, else the well-known one of its scheme.
+fn port(exchange: &Exchange<'_>) -> u16 {
+    let well_known = if exchange.is_secure() { 443 } else { 80 };
+    exchange.request.port.unwrap_or(well_known)
 }
 
 /// RFC 7239: one element for this hop, after those of a trusted peer.
