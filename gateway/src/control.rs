@@ -11,24 +11,28 @@ pub mod reload;
 
 pub mod endpoints;
 
+pub mod outlets;
 pub mod status;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cardea_config::origin::Sources;
 use cardea_config::source::Loaded;
 use cardea_config::watch::Watch;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use compile::{BindKey, Compiled, settings};
 use endpoints::EndpointsSupervisor;
 use listen::Bound;
 
+use crate::admin::Admin;
 use crate::snapshot::Published;
 use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
@@ -57,13 +61,17 @@ pub struct Control {
     metrics: Arc<Metrics>,
     access_log: AccessLog,
     log_level: LogLevel,
+    this: Weak<Self>,
     published: Arc<Published>,
     crew: Arc<Crew>,
     state: Mutex<State>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     /// Raised by signals and file changes; reloads are made one after another.
     asked: Arc<Notify>,
+    /// Whether the first names have settled and traffic is welcome.
     ready: AtomicBool,
+    /// Whether the process is about to end. Set before the workers are told.
+    draining: AtomicBool,
 }
 
 /// What only control knows of the configuration in force.
@@ -74,6 +82,10 @@ pub(crate) struct State {
     /// The sockets that the workers accept on, by what they were configured as.
     in_use: BTreeMap<BindKey, SocketAddr>,
     supervisor: Option<EndpointsSupervisor>,
+    /// The files that the document came from.
+    places: Arc<Sources>,
+    /// The admin listener, and the address it was configured with.
+    admin: Option<(SocketAddr, Admin)>,
 }
 
 /// Why the gateway cannot start.
@@ -121,11 +133,12 @@ impl Control {
             let diagnostics: Vec<_> = errors.iter().map(listen::BindError::diagnostic).collect();
             refused(&diagnostics)
         })?;
+        outlets::check_access_log(&compiled.document).map_err(|found| refused(&[found]))?;
         let (target, lines_max) = settings::access_log_target(&compiled.document);
         let access_log = AccessLog::start(target, lines_max, metrics.log_counts())?;
         let published = Arc::new(Published::new(Arc::clone(&compiled.snapshot)));
         let (crew, receivers) = crew(workers);
-        let control = Arc::new(Self {
+        let control = Arc::new_cyclic(|this| Self {
             source,
             metrics: Arc::clone(&metrics),
             access_log,
@@ -137,10 +150,14 @@ impl Control {
                 fingerprint,
                 in_use: bound.actual.clone(),
                 supervisor: None,
+                places: status::places(&sources),
+                admin: None,
             }),
             workers: Mutex::default(),
             asked: Arc::default(),
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            this: Weak::clone(this),
         });
         control.state().compiled.certificates.take_effect();
         control.start_workers(receivers)?;
@@ -192,8 +209,10 @@ impl Control {
         self.state().supervisor = Some(supervisor);
         self.ready.store(true, Ordering::Release);
         let _watch = self.watch();
-        let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        let Ok(mut hangup) = hangup else {
+        let (Ok(mut hangup), Ok(mut rotated)) = (
+            signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined1()),
+        ) else {
             tracing::error!("signals_unavailable");
             return std::future::pending().await;
         };
@@ -201,6 +220,10 @@ impl Control {
             let is_forced = tokio::select! {
                 _ = hangup.recv() => true,
                 () = self.asked.notified() => false,
+                _ = rotated.recv() => {
+                    self.access_log.reopen();
+                    continue;
+                }
             };
             let control = Arc::clone(&self);
             // Reading files and compiling block; the runtime's other tasks must not wait.
@@ -278,7 +301,7 @@ impl Control {
 
     /// Turns readiness off.
     pub fn begin_drain(&self) {
-        self.ready.store(false, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Closes listeners and idle connections; what is under way may end.

@@ -8,7 +8,6 @@ use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use cardea_config::source::Loaded;
@@ -17,7 +16,7 @@ use serde_json::json;
 
 use super::demo;
 use crate::control::{Control, Source};
-use crate::{admin, server, telemetry};
+use crate::{server, telemetry};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -59,16 +58,10 @@ fn from_file(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn start(source: Source, loaded: Loaded, arguments: &Arguments) -> anyhow::Result<()> {
     let log_level = telemetry::logs::start(&loaded.document.diagnostics)
         .context("the diagnostics log cannot start")?;
-    let admin_bind = loaded.document.admin.on().map(|admin| admin.bind);
     let control = Control::start(source, loaded, log_level)?;
-    let admin_address = match admin_bind {
-        Some(bind) => {
-            let address = admin::start(bind, Arc::clone(&control))
-                .with_context(|| format!("the admin listener cannot listen on {bind}"))?;
-            Some(address)
-        }
-        None => None,
-    };
+    let admin_address = control
+        .serve_admin()
+        .context("the admin listener cannot have its address")?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         generation = 1,

@@ -11,9 +11,9 @@ use cardea_config::diagnostic::{self, Diagnostic};
 use cardea_config::origin::Sources;
 use cardea_config::source::Loaded;
 
-use super::compile::{self, Compiled, settings};
+use super::compile::{self, Compiled};
 use super::listen::{BindError, Bound};
-use super::{Control, Source, State};
+use super::{Control, Source, State, status};
 use crate::traffic::worker::Command;
 
 /// A configuration took effect.
@@ -79,10 +79,14 @@ impl Control {
             let found: Vec<_> = errors.iter().map(BindError::diagnostic).collect();
             Refusal::new(&found, &sources)
         })?;
+        let outlets = self.open_outlets(&state, &compiled.document);
+        let outlets = outlets.map_err(|found| Refusal::new(&[found], &sources))?;
         log_warnings(&[warnings, more].concat(), &sources);
         // From here on nothing fails.
         let changes = cardea_config::diff::diff(&state.compiled.document, &compiled.document);
+        self.turn_outlets(&mut state, &compiled.document, outlets);
         self.turn(&mut state, compiled, bound);
+        state.places = status::places(&sources);
         state.fingerprint = fingerprint;
         drop(state);
         self.applied(generation);
@@ -116,8 +120,6 @@ impl Control {
         {
             self.tell_all(|| Command::Release(id));
         }
-        let (target, lines_max) = settings::access_log_target(&compiled.document);
-        self.access_log.configure(target, lines_max);
         let level = &compiled.document.diagnostics.level;
         if state.compiled.document.diagnostics.level != *level
             && let Err(error) = self.log_level.set(level)
