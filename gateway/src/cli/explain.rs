@@ -4,6 +4,7 @@
 //!
 //! Must not: send anything, or decide by other code than traffic does.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,9 @@ use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::domain::{Domain, Route};
 use crate::traffic::headers::{HeaderName, Headers};
-use crate::traffic::route::{Candidate, Loss, RequestView, normalise};
+use crate::traffic::route::explain::{Candidate, Outcome, Verdict};
+use crate::traffic::route::table::Conflict;
+use crate::traffic::route::{RequestView, normalise};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -179,40 +182,63 @@ impl Explanation<'_> {
             headers,
         };
         match self.print_routes(domain, settings, &view) {
-            Some(route) => self.print_way(route),
-            None => {
-                println!("result     404 route_unknown");
-                return false;
+            Ok(route) => {
+                self.print_way(route);
+                true
+            }
+            Err(result) => {
+                println!("result     {result}");
+                false
             }
         }
-        true
     }
 
-    /// Prints every candidate, and returns the route that takes the request.
+    /// Prints every candidate, and returns the route that takes the request, or what is answered
+    /// if none does.
     fn print_routes<'d>(
         &self,
         domain: &'d Domain,
         settings: &model::Domain,
         request: &RequestView<'_>,
-    ) -> Option<&'d Route> {
+    ) -> Result<&'d Route, String> {
         println!("routes     in order of precedence:");
-        let mut winner = None;
-        for candidate in domain.table.explain(request) {
-            let Some(route) = settings.routes.get(candidate.route) else {
-                continue;
-            };
-            let (label, place) = (route.label(candidate.route), self.place(Some(route.origin)));
-            println!(
-                "  {} {label} ({}){}{place}",
-                mark(&candidate),
-                candidate.wants,
-                why(&candidate)
-            );
-            if candidate.loss.is_none() {
-                winner = domain.routes.get(candidate.route);
-            }
+        let routing = domain.table.explain(request);
+        for candidate in &routing.candidates {
+            println!("  {}", self.candidate(settings, candidate));
         }
-        winner
+        let unknown = || "404 route_unknown".to_owned();
+        match routing.verdict {
+            Verdict::Taken(found) => domain.routes.get(found.route).ok_or_else(unknown),
+            Verdict::Unmatched => Err(unknown()),
+            Verdict::Ambiguous { conflict, .. } => Err(format!(
+                "400 path_ambiguous: {}",
+                reading(settings, &conflict)
+            )),
+        }
+    }
+
+    /// A line about one alternative of a route.
+    fn candidate(&self, domain: &model::Domain, candidate: &Candidate) -> String {
+        let (mark, outcome) = match &candidate.outcome {
+            Outcome::First => ("→", "the first that matches".to_owned()),
+            Outcome::Outranked { by, advantage } => {
+                let other = label(domain, *by);
+                (
+                    "✗",
+                    format!("matches too, but {other} goes first: {advantage}"),
+                )
+            }
+            Outcome::Lost(mismatches) => {
+                let reasons: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+                ("✗", reasons.join("; "))
+            }
+        };
+        let origin = domain.routes.get(candidate.route).map(|route| {
+            let alternative = route.matches.get(candidate.alternative);
+            alternative.map_or(route.origin, |alternative| alternative.origin)
+        });
+        let (label, asks) = (label(domain, candidate.route), &candidate.asks);
+        format!("{mark} {label} ({asks}): {outcome}{}", self.place(origin))
     }
 
     /// Prints what happens to a request of a route.
@@ -261,21 +287,23 @@ impl Explanation<'_> {
     }
 }
 
-fn mark(candidate: &Candidate) -> &'static str {
-    if candidate.loss.is_none() {
-        "→"
-    } else {
-        "✗"
-    }
+fn label(domain: &model::Domain, at: usize) -> Cow<'_, str> {
+    domain
+        .routes
+        .get(at)
+        .map(|route| route.label(at))
+        .unwrap_or_default()
 }
 
-fn why(candidate: &Candidate) -> String {
-    match &candidate.loss {
-        None => ": taken".to_owned(),
-        Some(Loss::Path) => ": the path differs".to_owned(),
-        Some(Loss::Method) => ": the method is none of its own".to_owned(),
-        Some(Loss::Header(name)) => format!(": header `{name}` differs"),
-        Some(Loss::Query(name)) => format!(": query parameter `{name}` differs"),
-        Some(Loss::Precedence) => ": matches, but another stands before it".to_owned(),
-    }
+/// How the path could be read, and where that would lead.
+fn reading(domain: &model::Domain, conflict: &Conflict) -> String {
+    let Some(path) = &conflict.reading else {
+        return "an origin may find no sense in the path".to_owned();
+    };
+    let path = String::from_utf8_lossy(path);
+    let route = match conflict.route {
+        Some(at) => format!("which {} takes", label(domain, at)),
+        None => "which no route takes".to_owned(),
+    };
+    format!("an origin may read the path as {path}, {route}")
 }

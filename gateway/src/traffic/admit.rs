@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::exchange::{Client, Exchange, Notes, Request, RequestId, UpstreamTrace};
 use super::respond::{Reason, Reply};
-use super::route::{RequestView, normalise};
+use super::route::{NoRoute, RequestView, normalise};
 use super::worker::Worker;
 use crate::policy::Verdict;
 use crate::snapshot::{Forwarding, ListenerPlan, RequestIdFrom, Snapshot};
@@ -63,12 +63,15 @@ pub fn admit(worker: &Worker, exchange: &mut Exchange<'_>) -> Verdict {
     }
     find_domain(exchange)?;
     normalise_path(exchange)?;
-    if !find_route(exchange) {
+    if let Err(no_route) = find_route(exchange) {
         let domain = exchange.domain;
         if let Some(domain) = domain {
             domain.chain.on_request(exchange)?;
         }
-        return Err(Reply::new(Reason::RouteUnknown));
+        return Err(Reply::new(match no_route {
+            NoRoute::Unmatched => Reason::RouteUnknown,
+            NoRoute::Ambiguous => Reason::PathAmbiguous,
+        }));
     }
     let _ = worker;
     match exchange.route {
@@ -116,9 +119,9 @@ fn normalise_path(exchange: &mut Exchange<'_>) -> Verdict {
     }
 }
 
-fn find_route(exchange: &mut Exchange<'_>) -> bool {
+fn find_route(exchange: &mut Exchange<'_>) -> Result<(), NoRoute> {
     let Some(domain) = exchange.domain else {
-        return false;
+        return Err(NoRoute::Unmatched);
     };
     let request = &*exchange.request;
     let view = RequestView {
@@ -127,16 +130,11 @@ fn find_route(exchange: &mut Exchange<'_>) -> bool {
         query: request.query_bytes(),
         headers: &request.headers,
     };
-    let Some(route) = domain
-        .table
-        .find(&view)
-        .and_then(|index| domain.routes.get(index))
-    else {
-        return false;
-    };
+    let found = domain.table.find(&view)?;
+    let route = domain.routes.get(found.route).ok_or(NoRoute::Unmatched)?;
     exchange.route = Some(route);
     exchange.timeouts = route.timeouts;
-    true
+    Ok(())
 }
 
 fn is_trusted(forwarding: &Forwarding, address: IpAddr) -> bool {

@@ -16,7 +16,7 @@ use super::settings::{style, timeouts};
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::domain::{Backend, Domain, Route};
 use crate::traffic::respond::ResponseStyle;
-use crate::traffic::route::{HostTable, RouteTable, WeightedChoice};
+use crate::traffic::route::{HostTable, PathRules, RouteTable, WeightedChoice, lint};
 use crate::traffic::upstream::compile::Upstreams;
 
 /// The domains of a configuration.
@@ -94,19 +94,17 @@ impl Domains {
 
     /// Who claims which host among the domains that `is_served`.
     pub fn hosts(&self, is_served: impl Fn(&model::Domain) -> bool) -> Arc<HostTable> {
-        let mut table = HostTable::default();
-        for (index, compiled) in self.domains.iter().enumerate() {
-            if !is_served(&compiled.settings) {
-                continue;
-            }
-            for host in &compiled.settings.hosts {
-                table.insert(host.as_str(), index as u32);
-            }
-            if compiled.settings.default {
-                table.set_default(index as u32);
-            }
-        }
-        Arc::new(table)
+        let served = || {
+            (0..)
+                .zip(&self.domains)
+                .filter(|(_, compiled)| is_served(&compiled.settings))
+        };
+        let claims = served().flat_map(|(index, compiled)| {
+            let hosts = compiled.settings.hosts.iter();
+            hosts.map(move |host| (&host.value, index))
+        });
+        let default = served().find(|(_, compiled)| compiled.settings.default);
+        Arc::new(HostTable::compile(claims, default.map(|(index, _)| index)))
     }
 }
 
@@ -134,14 +132,14 @@ impl Compiler<'_> {
         let table = match RouteTable::compile(&settings.routes) {
             Ok(table) => table,
             Err(errors) => {
-                self.found.extend(errors.into_iter().map(|error| {
-                    let why = std::error::Error::source(&error).map(ToString::to_string);
-                    Diagnostic::error("E-regex", Some(error.origin), error.to_string())
-                        .label(why.unwrap_or_default())
-                }));
+                self.found.extend(errors);
                 return None;
             }
         };
+        self.found.extend(lint::unreachable(
+            &settings.routes,
+            &self.path_rules(settings),
+        ));
         let routes: Vec<Route> = settings
             .routes
             .iter()
@@ -171,6 +169,18 @@ impl Compiler<'_> {
             settings: Arc::new(settings.clone()),
             domain: Arc::new(domain),
         })
+    }
+
+    /// How the listeners that serve a domain normalise paths.
+    fn path_rules(&self, domain: &model::Domain) -> Vec<PathRules> {
+        let is_serving = |listener: &&Located<model::Listener>| {
+            let mut names = domain.listeners.iter();
+            domain.listeners.is_empty() || names.any(|name| **name == listener.name)
+        };
+        let listeners = self.document.listeners.iter().filter(is_serving);
+        listeners
+            .map(|listener| PathRules::from(&listener.http))
+            .collect()
     }
 
     fn route(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{self, Document, EncodedSlashes, Underscores};
+use cardea_config::model::{self, Document, Underscores};
 use cardea_config::origin::Located;
 use cardea_http1::Limits;
 
@@ -127,10 +127,7 @@ fn plan(
         id,
         hosts,
         limits: limits(http, document.forwarding.underscores),
-        paths: PathRules {
-            keep_encoded_slashes: http.encoded_slashes == EncodedSlashes::Keep,
-            merge_slashes: http.merge_slashes,
-        },
+        paths: PathRules::from(http),
         requests_per_connection_max: u64::from(http.requests_per_connection_max.max(1)),
         connections_max: u64::from(settings.connections_max),
         head_timeout: settings.timeouts.head.0,

@@ -1,8 +1,8 @@
-//! Choosing one of several by weight.
+//! Choosing one of a route's backends by weight.
 //!
 //! Must not: ever choose a weight of zero.
 
-/// Weights, summed up beforehand.
+/// Weights, summed up beforehand. A choice takes a multiplication and a short search.
 #[derive(Debug, Clone, Default)]
 pub struct WeightedChoice {
     /// The sums of the weights up to and including each choice.
@@ -21,33 +21,67 @@ impl WeightedChoice {
         }
     }
 
-    /// The choice that a random number makes.
+    /// The choice that a random number makes; none if no choice has any weight.
+    #[inline]
     pub fn choose(&self, random: u64) -> Option<usize> {
-        let total = *self.sums.last()?;
-        if self.sums.len() == 1 {
-            return (total > 0).then_some(0);
+        match *self.sums {
+            [] => None,
+            [only] => (only > 0).then_some(0),
+            [.., total] => {
+                // Multiplying instead of dividing keeps the choice even (Lemire 2019). The point is
+                // below the total, and the first sum beyond it belongs to a choice with a weight.
+                let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+                let choice = self.sums.partition_point(|&sum| sum <= point);
+                (total > 0).then_some(choice)
+            }
         }
-        // Multiplying instead of dividing keeps the choice even (Lemire 2019).
-        let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-        (total > 0).then(|| self.sums.partition_point(|&sum| sum <= point))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn choices_follow_the_weights() {
+        let check = |weights: &[u32], expected: &[u32]| {
+            let choice = WeightedChoice::new(weights.iter().copied());
+            let mut counts = vec![0; weights.len()];
+            for step in 0..1000u64 {
+                let random = step * (u64::MAX / 1000) + u64::MAX / 2000;
+                if let Some(at) = choice.choose(random) {
+                    counts[at] += 1;
+                }
+            }
+            assert_eq!(counts, expected, "{weights:?}");
+        };
+        check(&[], &[]);
+        check(&[0], &[0]);
+        check(&[7], &[1000]);
+        check(&[0, 0], &[0, 0]);
+        check(&[0, 1, 3, 0], &[0, 250, 750, 0]);
+        check(&[9, 1], &[900, 100]);
+        check(&[u32::MAX, u32::MAX], &[500, 500]);
+        check(&[0, 5, 0, 0, 5], &[0, 500, 0, 0, 500]);
+    }
+
+    #[test]
+    fn the_ends_of_the_range_choose_weights() {
         let choice = WeightedChoice::new([0, 1, 3, 0]);
-        let mut counts = [0; 4];
-        for step in 0..4000_u64 {
-            counts[choice.choose(step.wrapping_mul(u64::MAX / 4000)).unwrap()] += 1;
-        }
-        assert_eq!((counts[0], counts[3]), (0, 0));
-        assert!((990..=1010).contains(&counts[1]), "{counts:?}");
+        assert_eq!(choice.choose(0), Some(1));
         assert_eq!(choice.choose(u64::MAX), Some(2));
-        assert_eq!(WeightedChoice::new([0]).choose(1), None);
-        assert_eq!(WeightedChoice::new([]).choose(1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_chosen_has_a_weight(weights in prop::collection::vec(prop_oneof![Just(0), any::<u32>()], 0..9), random: u64) {
+            let choice = WeightedChoice::new(weights.iter().copied());
+            match choice.choose(random) {
+                Some(at) => prop_assert!(weights[at] > 0),
+                None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
+            }
+        }
     }
 }
