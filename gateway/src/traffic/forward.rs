@@ -248,7 +248,12 @@ impl Attempt<'_> {
 
     /// A pooled connection, or a new one.
     async fn connection(&self, exchange: &mut Exchange<'_>) -> Result<(Connection, bool), Failure> {
+        let metrics = &self.worker.metrics;
+        let slot = exchange.backend.map(|backend| backend.slot.id());
         if let Some(connection) = self.worker.pool.checkout(self.endpoint.id) {
+            if let Some(slot) = slot {
+                metrics.upstream_reused(slot);
+            }
             return Ok((connection, true));
         }
         let started = Instant::now();
@@ -256,8 +261,16 @@ impl Attempt<'_> {
         let connected = connect(self.endpoint, timeout, &self.worker.wheel).await;
         exchange.upstream.connect = Some(started.elapsed());
         match connected {
-            Ok(connection) => Ok((connection, false)),
+            Ok(connection) => {
+                if let Some(slot) = slot {
+                    metrics.upstream_connected(slot);
+                }
+                Ok((connection, false))
+            }
             Err(error) => {
+                if let Some(slot) = slot {
+                    metrics.upstream_connect_failed(slot);
+                }
                 tracing::debug!(
                     upstream = &*self.endpoint.upstream().upstream().name,
                     endpoint = %self.endpoint.address,
@@ -452,7 +465,9 @@ impl Attempt<'_> {
             from_origin: inbound,
         };
         let idle = exchange.timeouts.tunnel_idle;
+        self.worker.metrics.tunnel_opened();
         let traffic = tunnel::run(self.worker, &mut ends, response, idle).await;
+        self.worker.metrics.tunnel_closed();
         exchange.bytes_received += traffic.from_client;
         exchange.bytes_sent += traffic.from_origin;
         Ok(Ended {
