@@ -208,7 +208,7 @@ impl Control {
         supervisor.settled(NAMES_SETTLE).await;
         self.state().supervisor = Some(supervisor);
         self.ready.store(true, Ordering::Release);
-        let _watch = self.watch();
+        let watch = self.watch();
         let (Ok(mut hangup), Ok(mut rotated)) = (
             signal(SignalKind::hangup()),
             signal(SignalKind::user_defined1()),
@@ -230,6 +230,9 @@ impl Control {
             let reload = tokio::task::spawn_blocking(move || control.reload_and_log(is_forced));
             if let Err(error) = reload.await {
                 tracing::error!(%error, "reload_panicked");
+            }
+            if let Some(watch) = &watch {
+                watch.watch(self.watched_files());
             }
         }
     }

@@ -289,17 +289,6 @@ impl Socket {
         }
     }
 
-    /// Waits until the peer resets or fails the connection; an orderly half-close is no failure.
-    pub async fn failed(&self) -> io::Error {
-        match self.stream.ready(Interest::ERROR).await {
-            Ok(_) => match self.stream.take_error() {
-                Ok(Some(error)) => error,
-                _ => ErrorKind::ConnectionReset.into(),
-            },
-            Err(error) => error,
-        }
-    }
-
     /// Sets a deadline for the next reads or writes.
     pub fn set_deadline(&self, direction: Direction, after: Duration) {
         self.timer.set(direction, after);
