@@ -10,12 +10,16 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 
 use crate::diagnostic::Diagnostic;
 use crate::origin::{Located, Origin};
 use crate::yaml::{Kind, Node};
+
+mod variant;
+
+use variant::Variant;
 
 /// Rounds of reading around broken fields. A file with more broken fields than this shows the
 /// first ones, which is enough for one round of mending.
@@ -562,66 +566,5 @@ impl<'t> de::MapAccess<'t> for Fields<'t, '_> {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.entries.len())
-    }
-}
-
-struct Variant<'t, 'c> {
-    name: &'t str,
-    value: Option<&'t Node<'t>>,
-    decoder: Decoder<'t, 'c>,
-}
-
-impl<'t, 'c> de::EnumAccess<'t> for Variant<'t, 'c> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'t>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let name: StrDeserializer<'_, Error> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'t> Variant<'t, '_> {
-    fn content(&self) -> Result<Decoder<'t, '_>, Error> {
-        match self.value {
-            Some(node) => Ok(Decoder {
-                node,
-                context: self.decoder.context,
-            }),
-            None => {
-                let message = format!("`{0}` needs a value\nwrite `{0}: …`", self.name);
-                Err(<Error as de::Error>::custom(message).at(self.decoder.node.origin))
-            }
-        }
-    }
-}
-
-impl<'t> de::VariantAccess<'t> for Variant<'t, '_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.value {
-            Some(node) if !node.is_null() => {
-                let message = format!("`{}` takes no value", self.name);
-                Err(<Error as de::Error>::custom(message).at(node.origin))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'t>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(self.content()?)
-    }
-
-    fn tuple_variant<V: Visitor<'t>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.content()?.deserialize_seq(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'t>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.content()?.deserialize_struct("", fields, visitor)
     }
 }

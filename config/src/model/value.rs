@@ -101,9 +101,9 @@ impl fmt::Display for Period {
         let millis = self.0.as_millis();
         match millis {
             0 => write!(formatter, "0s"),
-            _ if millis % 1000 != 0 => write!(formatter, "{millis}ms"),
-            _ if millis % 3_600_000 == 0 => write!(formatter, "{}h", millis / 3_600_000),
-            _ if millis % 60_000 == 0 => write!(formatter, "{}m", millis / 60_000),
+            _ if !millis.is_multiple_of(1000) => write!(formatter, "{millis}ms"),
+            _ if millis.is_multiple_of(3_600_000) => write!(formatter, "{}h", millis / 3_600_000),
+            _ if millis.is_multiple_of(60_000) => write!(formatter, "{}m", millis / 60_000),
             _ => write!(formatter, "{}s", millis / 1000),
         }
     }
@@ -145,7 +145,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-            if self.0 != 0 && self.0 % (1 << shift) == 0 {
+            if self.0 != 0 && self.0.is_multiple_of(1 << shift) {
                 return write!(formatter, "{}{unit}", self.0 >> shift);
             }
         }

@@ -51,32 +51,7 @@ pub(super) fn check(policies: &Policies, origin: Origin, found: &mut Vec<Diagnos
             );
         }
     }
-    for limit in policies.rate_limit.iter().flat_map(|limits| &limits.0) {
-        if limit.rate == 0 || limit.per.0.is_zero() {
-            error(
-                "E-rate-limit",
-                "`rate_limit` needs a rate".into(),
-                "write `rate: 100` and `per: 1s`",
-            );
-        } else {
-            let burst = f64::from(limit.burst.unwrap_or(limit.rate));
-            if burst / f64::from(limit.rate) * limit.per.0.as_secs_f64() > BURST_SECONDS_MAX {
-                let message = "the burst would take more than a day to come back".into();
-                error(
-                    "E-rate-limit",
-                    message,
-                    "make `burst` smaller or `rate` higher",
-                );
-            }
-        }
-        if !(400..600).contains(&limit.status) {
-            error(
-                "E-status",
-                format!("{} is no status of a refusal", limit.status),
-                "use 429 or 503",
-            );
-        }
-    }
+    check_rate_limits(policies, &mut error);
     if let Some(respond) = &policies.respond
         && !(200..600).contains(&respond.status)
     {
@@ -152,6 +127,35 @@ fn check_edits(edits: &Edits, origin: Origin, found: &mut Vec<Diagnostic>) {
                 _ => "the gateway writes this field itself",
             };
             found.push(Diagnostic::error("E-header-name", Some(origin), message).remedy(remedy));
+        }
+    }
+}
+
+fn check_rate_limits(policies: &Policies, error: &mut impl FnMut(&'static str, String, &str)) {
+    for limit in policies.rate_limit.iter().flat_map(|limits| &limits.0) {
+        if limit.rate == 0 || limit.per.0.is_zero() {
+            error(
+                "E-rate-limit",
+                "`rate_limit` needs a rate".into(),
+                "write `rate: 100` and `per: 1s`",
+            );
+        } else {
+            let burst = f64::from(limit.burst.unwrap_or(limit.rate));
+            if burst / f64::from(limit.rate) * limit.per.0.as_secs_f64() > BURST_SECONDS_MAX {
+                let message = "the burst would take more than a day to come back".into();
+                error(
+                    "E-rate-limit",
+                    message,
+                    "make `burst` smaller or `rate` higher",
+                );
+            }
+        }
+        if !(400..600).contains(&limit.status) {
+            error(
+                "E-status",
+                format!("{} is no status of a refusal", limit.status),
+                "use 429 or 503",
+            );
         }
     }
 }
