@@ -3,4 +3,25 @@
 //!
 //! Must not: depend on another test, a fixed port, or time passing.
 
+#![expect(clippy::panic, reason = "a test says what went wrong by panicking")]
+
+mod fixture;
+
+mod balancing;
+mod bodies;
+mod certificates;
+mod command_line;
+mod deadlines;
+mod differential;
+mod forwarding;
 mod harness;
+mod observation;
+mod origins;
+mod policy;
+mod reload;
+mod responses;
+mod routing;
+mod security;
+mod shutdown;
+mod tunnels;
+mod upstream_tls;

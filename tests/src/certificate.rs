@@ -1,6 +1,7 @@
 //! Certificate authorities and what they issue, made anew by each test.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -93,7 +94,9 @@ impl Identity {
     #[track_caller]
     pub fn save(&self, directory: &Path, name: &str) {
         save(directory, &format!("{name}.pem"), &self.chain_pem);
-        save(directory, &format!("{name}.key"), &self.key_pem);
+        let key = save(directory, &format!("{name}.key"), &self.key_pem);
+        // A key that everybody can read is worth a warning.
+        fs::set_permissions(key, Permissions::from_mode(0o600)).expect("set a mode");
     }
 
     /// The chain as rustls takes it.

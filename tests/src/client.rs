@@ -87,6 +87,11 @@ impl Client {
         })
     }
 
+    /// The connection itself.
+    pub fn into_wire(self) -> Wire {
+        self.wire
+    }
+
     /// The TLS side of the connection.
     ///
     /// # Panics

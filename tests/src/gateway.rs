@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,10 +133,17 @@ impl Site {
             let said = process.stderr.text();
             panic!("the gateway ended at start with {status}:\n{said}");
         }
-        Gateway {
+        let gateway = Gateway {
             process,
             site: self,
+        };
+        if !gateway.ready()["admin"].is_null() {
+            // It serves before it is ready: names are still being resolved.
+            wait::until_true("the gateway is ready", || {
+                gateway.admin("GET", "/readyz").status == 200
+            });
         }
+        gateway
     }
 
     /// Runs a verb of the command line in this directory.
@@ -173,7 +180,7 @@ impl Gateway {
         &self.site
     }
 
-    /// What the gateway last said about where it serves.
+    /// What the gateway said about where it serves.
     #[track_caller]
     pub fn ready(&self) -> Value {
         let text = fs::read_to_string(self.site.path().join("ready.json")).expect("the ready file");
@@ -186,7 +193,8 @@ impl Gateway {
     /// If the gateway does not say.
     #[track_caller]
     pub fn generation(&self) -> u64 {
-        self.ready()["generation"].as_u64().expect("a generation")
+        self.metric("cardea_config_generation", &[])
+            .expect("a generation") as u64
     }
 
     /// The first address of a listener.
@@ -302,6 +310,16 @@ fn complete(config: &str, values: Values<'_>) -> String {
         text = text.replace(&format!("<{name}>"), &value.to_string());
     }
     text
+}
+
+/// An address that was free a moment ago, for listeners that cannot choose their port.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("a bound socket")
 }
 
 /// The sum of the series of a metric in an exposition that have all these labels.

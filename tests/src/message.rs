@@ -62,6 +62,8 @@ pub struct Request {
     pub head: String,
     /// The sizes of the chunks the body came in; none unless it was chunked.
     pub chunks: Vec<usize>,
+    /// Whether the body came to its end.
+    pub is_whole: bool,
 }
 
 impl Request {
@@ -245,7 +247,7 @@ fn framing(fields: &Fields) -> Result<Framing, String> {
             .parse()
             .map(Framing::Length)
             .map_err(|error| format!("content-length {length:?}: {error}")),
-        ([], ["chunked"]) => Ok(Framing::Chunked),
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         _ => Err(format!(
             "framing in doubt: content-length {lengths:?}, transfer-encoding {encodings:?}"
         )),

@@ -45,6 +45,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Log {
     connections: Vec<Seen>,
+    requests: Vec<Request>,
     faults: Vec<String>,
 }
 
@@ -52,7 +53,6 @@ struct Log {
 struct Seen {
     tap: Tap,
     socket: Option<TcpStream>,
-    requests: Vec<Request>,
     is_over: bool,
 }
 
@@ -100,6 +100,7 @@ impl Connection {
                 request.body = body.bytes;
                 request.trailers = body.trailers;
                 request.chunks = body.chunks;
+                request.is_whole = true;
                 self.record(request.clone());
                 Some(request)
             }
@@ -130,9 +131,7 @@ impl Connection {
 
     /// Puts a request on record.
     pub fn record(&mut self, request: Request) {
-        let number = self.number;
-        self.shared
-            .change(|log| log.connections[number].requests.push(request));
+        self.shared.change(|log| log.requests.push(request));
     }
 
     /// Sends bytes; whether the peer took them is for the test to find out elsewhere.
@@ -217,13 +216,14 @@ impl Origin {
         self.address
     }
 
-    /// All requests so far, connection by connection.
+    /// All requests so far, in the order they came.
     pub fn requests(&self) -> Vec<Request> {
-        let log = self.shared.log();
-        log.connections
-            .iter()
-            .flat_map(|seen| seen.requests.clone())
-            .collect()
+        self.shared.log().requests.clone()
+    }
+
+    /// As [`requests`](Self::requests), and forgets them.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.shared.log().requests)
     }
 
     /// The only request so far.
@@ -237,7 +237,7 @@ impl Origin {
         requests.remove(0)
     }
 
-    /// The latest request of the latest connection that had one.
+    /// The latest request.
     ///
     /// # Panics
     /// If there was none.
@@ -378,7 +378,6 @@ impl Acceptor {
         log.connections.push(Seen {
             tap: wire.tap(),
             socket: Some(copy),
-            requests: Vec::new(),
             is_over: false,
         });
         self.shared.changed.notify_all();

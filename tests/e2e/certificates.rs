@@ -1,0 +1,334 @@
+//! TLS towards clients: which certificate, which versions, how handshakes end.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cardea_tests::certificate::{Authority, Identity};
+use cardea_tests::gateway::Site;
+use cardea_tests::tls::ClientTls;
+use cardea_tests::wait::{self, BOUND};
+use cardea_tests::{Client, Gateway, Origin, tool};
+use rustls::{ClientConfig, HandshakeKind};
+
+mod handshakes;
+
+/// Three certificates: `a.test`, `*.w.test` and the default one for `default.test`.
+const CONFIG: &str = r#"
+listeners:
+  - { name: secure, bind: ["127.0.0.1:0"], tls: {} }
+certificates:
+  - { name: exact, chain: exact.pem, key: exact.key }
+  - { name: wild, chain: wild.pem, key: wild.key }
+  - { name: main, chain: main.pem, key: main.key, default: true }
+domains:
+  - { hosts: [a.test, "*.w.test", default.test], routes: [{ to: origin }] }
+upstreams:
+  origin: { endpoints: ["<origin>"] }
+"#;
+
+pub(crate) struct Secure {
+    pub(crate) authority: Authority,
+    pub(crate) gateway: Gateway,
+    pub(crate) origin: Origin,
+}
+
+impl Secure {
+    pub(crate) fn start() -> Self {
+        Self::with(CONFIG)
+    }
+
+    fn with(config: &str) -> Self {
+        let authority = Authority::new("clients trust this");
+        let site = Site::new();
+        for (name, hosts) in [
+            ("exact", &["a.test"][..]),
+            ("wild", &["*.w.test"]),
+            ("main", &["default.test"]),
+        ] {
+            authority.issue(hosts).save(site.path(), name);
+        }
+        let origin = Origin::echo();
+        let gateway = site.start(config, &[("origin", &origin.address())]);
+        Self {
+            authority,
+            gateway,
+            origin,
+        }
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.gateway.listener("secure")
+    }
+
+    fn connect(&self, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Client> {
+        Client::try_connect_tls(self.address(), config, name)
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Client {
+        self.connect(&ClientTls::trusting(&self.authority).config(), name)
+            .unwrap_or_else(|error| panic!("TLS as {name}: {error}"))
+    }
+
+    /// The certificate that a client gets that asks for `name` with openssl.
+    fn subject_for(&self, name: &str) -> String {
+        let asking: &[&str] = if name.is_empty() {
+            &["-noservername"]
+        } else {
+            &["-servername", name]
+        };
+        let shown = tool::s_client(self.address(), asking).stdout;
+        let line = shown
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("0 s:"));
+        line.unwrap_or_else(|| panic!("no certificate for {name}:\n{shown}"))
+            .replace(' ', "")
+    }
+}
+
+#[test]
+fn https_end_to_end() {
+    let secure = Secure::start();
+    let mut client = secure.client("a.test");
+    for _ in 0..3 {
+        assert_eq!(client.get("a.test", "/x").status, 200);
+    }
+    let seen = secure.origin.last_request();
+    assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
+    let line = secure
+        .gateway
+        .log_line("the exchange", |line| line["status"] == 200);
+    assert_eq!(line["tls_version"], "TLSv1.3", "{line}");
+}
+
+#[test]
+fn the_certificate_is_chosen_by_name() {
+    let secure = Secure::start();
+    for (name, subject) in [
+        ("a.test", "CN=a.test"),
+        ("x.w.test", "CN=*.w.test"),
+        ("default.test", "CN=default.test"),
+        ("unknown.test", "CN=default.test"),
+        ("x.y.w.test", "CN=default.test"),
+        ("w.test", "CN=default.test"),
+        ("", "CN=default.test"),
+    ] {
+        assert_eq!(secure.subject_for(name), subject, "{name}");
+    }
+}
+
+#[test]
+fn versions_and_alpn() {
+    use rustls::version::{TLS12, TLS13};
+    let secure = Secure::start();
+    for version in [&TLS12, &TLS13] {
+        let tls = ClientTls {
+            versions: &[version],
+            alpn: &["h2", "http/1.1"],
+            ..ClientTls::trusting(&secure.authority)
+        };
+        let mut client = secure
+            .connect(&tls.config(), "a.test")
+            .expect("a handshake");
+        assert_eq!(client.tls().protocol_version(), Some(version.version));
+        assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(client.get("a.test", "/").status, 200);
+    }
+    // A client without ALPN speaks HTTP/1.1; one that wants something else is refused.
+    assert_eq!(secure.client("a.test").get("a.test", "/").status, 200);
+    let tls = ClientTls {
+        alpn: &["smtp"],
+        ..ClientTls::trusting(&secure.authority)
+    };
+    assert!(secure.connect(&tls.config(), "a.test").is_err());
+}
+
+#[test]
+fn a_least_version() {
+    let secure = Secure::with(&CONFIG.replace("tls: {}", "tls: { min_version: \"1.3\" }"));
+    let old = ClientTls {
+        versions: &[&rustls::version::TLS12],
+        ..ClientTls::trusting(&secure.authority)
+    };
+    assert!(secure.connect(&old.config(), "a.test").is_err());
+    assert_eq!(secure.client("a.test").get("a.test", "/").status, 200);
+    // Nothing older than 1.2 exists here at all.
+    let secure = Secure::start();
+    let ended = tool::s_client(secure.address(), &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    assert!(!ended.stdout.contains("New, TLSv1.1"), "{}", ended.stdout);
+    assert_ne!(ended.code, Some(0));
+}
+
+#[test]
+fn sessions_are_resumed() {
+    use rustls::version::{TLS12, TLS13};
+    let secure = Secure::start();
+    for version in [&TLS12, &TLS13] {
+        let config = ClientTls {
+            versions: &[version],
+            ..ClientTls::trusting(&secure.authority)
+        }
+        .config();
+        let kinds: Vec<_> = (0..6)
+            .map(|_| {
+                let mut client = secure.connect(&config, "a.test").expect("a handshake");
+                // Tickets come with the first bytes after the handshake.
+                assert_eq!(client.get("a.test", "/").status, 200);
+                client.tls().handshake_kind()
+            })
+            .collect();
+        // The listener's sockets belong to different workers; a session is resumed on any.
+        assert_eq!(kinds[0], Some(HandshakeKind::Full), "{version:?}");
+        assert!(
+            kinds[1..]
+                .iter()
+                .all(|kind| *kind == Some(HandshakeKind::Resumed)),
+            "{kinds:?}"
+        );
+    }
+    let resumed = secure
+        .gateway
+        .metric("cardea_tls_handshakes_total", &[("result", "resumed")]);
+    assert_eq!(resumed, Some(10.0));
+}
+
+#[test]
+fn post_quantum_key_exchange_is_preferred() {
+    let secure = Secure::start();
+    let client = secure.client("a.test");
+    let group = client
+        .tls()
+        .negotiated_key_exchange_group()
+        .map(|group| group.name());
+    assert_eq!(group, Some(rustls::NamedGroup::X25519MLKEM768));
+    // A client that knows no such thing is served all the same.
+    let shown = tool::s_client(
+        secure.address(),
+        &["-servername", "a.test", "-groups", "X25519"],
+    );
+    assert!(shown.stdout.contains("X25519"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_saved_certificate_is_served() {
+    let secure = Secure::start();
+    let served = |client: &Client| {
+        client
+            .tls()
+            .peer_certificates()
+            .map(|chain| chain[0].to_vec())
+            .unwrap_or_default()
+    };
+    let mut before = secure.client("a.test");
+    let old = served(&before);
+    let renewed = secure.authority.issue(&["a.test"]);
+    let save = |identity: &Identity| {
+        secure.gateway.site().write("exact.key", &identity.key_pem);
+        secure
+            .gateway
+            .site()
+            .write("exact.pem", &identity.chain_pem);
+    };
+    save(&renewed);
+    let expected = renewed.chain()[0].to_vec();
+    wait::until_true("the new certificate is served", || {
+        served(&secure.client("a.test")) == expected
+    });
+    assert_ne!(old, expected);
+    // A connection made before goes on.
+    assert_eq!(before.get("a.test", "/").status, 200);
+    // Rubbish in a file changes nothing.
+    secure.gateway.site().write("exact.pem", "rubbish");
+    let failed = || {
+        secure
+            .gateway
+            .metric("cardea_config_last_reload_successful", &[])
+    };
+    wait::until_true("the rubbish is noticed", || failed() == Some(0.0));
+    assert_eq!(served(&secure.client("a.test")), expected);
+    save(&renewed);
+    wait::until_true("all is well again", || failed() == Some(1.0));
+}
+
+#[test]
+fn expiry_is_a_metric() {
+    let authority = Authority::new("clients trust this");
+    let site = Site::new();
+    let end = SystemTime::now() + Duration::from_secs(5 * 86_400);
+    for name in ["exact", "wild", "main"] {
+        authority
+            .issue_until(&["a.test"], end)
+            .save(site.path(), name);
+    }
+    let origin = Origin::echo();
+    let gateway = site.start(CONFIG, &[("origin", &origin.address())]);
+    let expected = end
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs_f64();
+    let found = gateway.metric(
+        "cardea_certificate_expiry_seconds",
+        &[("certificate", "exact")],
+    );
+    assert!(
+        found.is_some_and(|found| (found - expected).abs() < 2.0),
+        "{found:?} {expected}"
+    );
+}
+
+#[test]
+fn plain_http_on_a_tls_listener() {
+    let secure = Secure::start();
+    let mut plain = Client::connect(secure.address());
+    plain.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let (rest, ending) = plain.take_rest();
+    assert_ne!(ending, cardea_tests::Ending::Silence);
+    // A TLS alert, or nothing; certainly no page.
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+}
+
+#[test]
+fn large_bodies_over_tls() {
+    let secure = Secure::start();
+    let mut client = secure.client("a.test");
+    let body = "0123456789".repeat(200_000);
+    client.send(crate::fixture::post("a.test", "/", &body));
+    assert_eq!(client.response().json()["body"], body);
+    client.half_close();
+    client.assert_closed();
+}
+
+#[test]
+fn a_host_of_another_certificate_on_the_same_connection() {
+    // Same TLS policy, so no harm in it (RFC 9110 §15.5.20 asks for 421 only when it differs).
+    let secure = Secure::start();
+    let mut client = secure.client("a.test");
+    assert_eq!(client.get("a.test", "/").status, 200);
+    assert_eq!(client.get("default.test", "/").status, 200);
+    let response = client.get("nobody.test", "/");
+    assert_eq!(
+        (response.status, response.reason()),
+        (404, Some("domain_unknown"))
+    );
+}
+
+/// A raw connection to the TLS listener.
+fn raw(secure: &Secure) -> TcpStream {
+    let tcp = TcpStream::connect(secure.address()).expect("a listener");
+    tcp.set_nodelay(true).expect("set TCP_NODELAY");
+    tcp.set_read_timeout(Some(BOUND))
+        .expect("set the read timeout");
+    tcp
+}
+
+/// Everything that comes until the end of a connection.
+fn rest_of(tcp: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    tcp.read_to_end(&mut rest).map(|_| rest)
+}
+
+/// Sends bytes one at a time.
+fn drip(tcp: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    bytes.iter().try_for_each(|byte| tcp.write_all(&[*byte]))
+}

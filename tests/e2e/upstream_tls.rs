@@ -1,0 +1,163 @@
+//! TLS towards origins: whom the gateway trusts, what it shows, and what it tells the client when
+//! that fails.
+
+use cardea_tests::certificate::Authority;
+use cardea_tests::gateway::Site;
+use cardea_tests::tls::server_config;
+use cardea_tests::{Gateway, Origin, origin};
+
+use crate::fixture::assert_refused;
+
+/// An origin with a certificate for `origin.test` of `authority`; with `clients`, it demands one.
+fn origin_of(authority: &Authority, clients: Option<&Authority>) -> Origin {
+    let config = server_config(&authority.issue(&["origin.test"]), clients);
+    Origin::serve_tls(config, origin::saying("secret"))
+}
+
+/// A gateway with these `tls` settings towards the origin.
+fn towards(site: Site, origin: &Origin, tls: &str) -> Gateway {
+    let config = format!(
+        r#"
+domains:
+  - hosts: [a.test]
+    routes: [{{ to: pool }}]
+upstreams:
+  pool: {{ endpoints: ["<origin>"], tls: {tls} }}
+"#
+    );
+    site.start(&config, &[("origin", &origin.address())])
+}
+
+#[test]
+fn a_custom_authority() {
+    let authority = Authority::new("origins");
+    let origin = origin_of(&authority, None);
+    let site = Site::new();
+    authority.save(site.path(), "ca");
+    let gateway = towards(site, &origin, "{ ca: ca.pem, server_name: origin.test }");
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("a.test", "/").text(), "secret");
+    }
+    assert_eq!(origin.connections(), 1, "TLS connections are kept");
+}
+
+#[test]
+fn an_unknown_authority_or_a_wrong_name() {
+    let authority = Authority::new("origins");
+    let stranger = Authority::new("strangers");
+    let origin = origin_of(&authority, None);
+    for tls in [
+        "{ ca: stranger.pem, server_name: origin.test }",
+        "{ ca: ca.pem, server_name: other.test }",
+        // Without a name it is the address that has to be proved.
+        "{ ca: ca.pem }",
+        "{ server_name: origin.test }",
+    ] {
+        let site = Site::new();
+        authority.save(site.path(), "ca");
+        stranger.save(site.path(), "stranger");
+        let gateway = towards(site, &origin, tls);
+        assert_refused(&gateway.get("a.test", "/"), 502, "upstream_tls_failed", tls);
+    }
+    assert_eq!(origin.requests(), []);
+}
+
+#[test]
+fn verification_can_be_switched_off() {
+    let authority = Authority::new("origins");
+    let origin = origin_of(&authority, None);
+    let gateway = towards(Site::new(), &origin, "{ verify: off }");
+    assert_eq!(gateway.get("a.test", "/").text(), "secret");
+}
+
+#[test]
+fn a_certificate_of_the_gateways_own() {
+    let authority = Authority::new("origins");
+    let clients = Authority::new("clients");
+    let origin = origin_of(&authority, Some(&clients));
+    let site = || {
+        let site = Site::new();
+        authority.save(site.path(), "ca");
+        clients.issue(&["gateway.test"]).save(site.path(), "own");
+        authority
+            .issue(&["gateway.test"])
+            .save(site.path(), "wrong");
+        site
+    };
+    let with = "{ ca: ca.pem, server_name: origin.test, certificate: own.pem, key: own.key }";
+    assert_eq!(
+        towards(site(), &origin, with).get("a.test", "/").text(),
+        "secret"
+    );
+    for tls in [
+        "{ ca: ca.pem, server_name: origin.test }",
+        "{ ca: ca.pem, server_name: origin.test, certificate: wrong.pem, key: wrong.key }",
+    ] {
+        let response = towards(site(), &origin, tls).get("a.test", "/");
+        assert_eq!(response.status, 502, "{tls}");
+        assert!(
+            matches!(
+                response.reason(),
+                Some("upstream_tls_failed" | "upstream_reset")
+            ),
+            "{response:?}"
+        );
+    }
+}
+
+#[test]
+fn a_plain_origin_where_tls_is_expected() {
+    let origin = Origin::serve(|connection: &mut origin::Connection| {
+        // Whatever a ClientHello is to it.
+        if connection.fill().is_ok() {
+            connection.answer("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let gateway = towards(Site::new(), &origin, "{ verify: off }");
+    assert_refused(
+        &gateway.get("a.test", "/"),
+        502,
+        "upstream_tls_failed",
+        "a plain origin",
+    );
+}
+
+#[test]
+fn a_tls_origin_that_cuts_a_body() {
+    let authority = Authority::new("origins");
+    let config = server_config(&authority.issue(&["origin.test"]), None);
+    // FIN without close_notify: over TLS that is no end of a body (RFC 9112 §9.8).
+    let origin = Origin::serve_tls(config, |connection: &mut origin::Connection| {
+        connection.request();
+        connection.answer("HTTP/1.1 200 OK\r\n\r\nhello");
+        let tcp = connection.tcp().try_clone().expect("a socket");
+        tcp.shutdown(std::net::Shutdown::Both)
+            .expect("an open socket");
+    });
+    let gateway = towards(Site::new(), &origin, "{ verify: off }");
+    let mut client = gateway.client();
+    client.send(crate::fixture::get("a.test", "/", ""));
+    client
+        .try_response()
+        .expect_err("a response that is not whole");
+}
+
+#[test]
+fn changed_files_are_used_without_a_restart() {
+    let old = Authority::new("old");
+    let new = Authority::new("new");
+    let origin = origin_of(&new, None);
+    let site = Site::new();
+    old.save(site.path(), "ca");
+    let gateway = towards(site, &origin, "{ ca: ca.pem, server_name: origin.test }");
+    assert_refused(
+        &gateway.get("a.test", "/"),
+        502,
+        "upstream_tls_failed",
+        "the old authority",
+    );
+    gateway.site().write("ca.pem", &new.pem());
+    assert_eq!(gateway.reload().code, Some(0));
+    assert_eq!(gateway.get("a.test", "/").text(), "secret");
+}
