@@ -111,24 +111,13 @@ impl LiveCertificates {
         refreshed
     }
 
-    /// What rustls asks for a certificate. A listener may name its own default, which must be in
-    /// the store.
-    pub fn resolver(
-        self: &Arc<Self>,
-        default: Option<Arc<str>>,
-    ) -> Result<Arc<dyn ResolvesServerCert>, Error> {
-        if let Some(name) = &default
-            && self.store.load().certificate(name).is_none()
-        {
-            return Err(Error::UnknownCertificate {
-                name: Arc::clone(name),
-                wanted_by: "a listener".to_owned(),
-            });
-        }
-        Ok(Arc::new(Resolver {
+    /// What rustls asks for a certificate. A listener may name its own default; if the store in
+    /// use has no such certificate, the store's default stands in.
+    pub fn resolver(self: &Arc<Self>, default: Option<Arc<str>>) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(Resolver {
             live: Arc::clone(self),
             default,
-        }))
+        })
     }
 
     /// A panic while replacing left the store as it was, so there is nothing to distrust.

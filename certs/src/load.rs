@@ -138,11 +138,14 @@ impl Source {
             .copied()
             .filter(|scheme| signer.choose_scheme(&[*scheme]).is_some())
             .collect();
-        let certified = CertifiedKey::new(certificates, signer);
-        check_key(&certified, chain, key)?;
-        let (details, warnings) = inspect(&certified, chain)?;
+        let mut parsed = Vec::with_capacity(certificates.len());
+        for (index, der) in certificates.iter().enumerate() {
+            parsed.push(parse(der, chain, index + 1)?);
+        }
+        check_key(&parsed, &*signer, chain, key)?;
+        let (details, warnings) = inspect(&parsed, signer.algorithm(), chain)?;
         Ok(Certificate {
-            certified: Arc::new(certified),
+            certified: Arc::new(CertifiedKey::new(certificates, signer)),
             details,
             schemes,
             warnings,
@@ -262,27 +265,24 @@ fn contains_section(bytes: &[u8]) -> bool {
 }
 
 /// Whether the key signs for the chain's first certificate.
-fn check_key(certified: &CertifiedKey, chain: &Path, key: &Path) -> Result<(), Error> {
-    let Some(public_key) = certified.key.public_key() else {
+fn check_key(
+    parsed: &[X509Certificate<'_>],
+    signer: &dyn SigningKey,
+    chain: &Path,
+    key: &Path,
+) -> Result<(), Error> {
+    let Some(public_key) = signer.public_key() else {
         return Ok(());
     };
-    let belongs_to = certified.cert.iter().position(|certificate| {
-        X509Certificate::from_der(certificate)
-            .is_ok_and(|(_, parsed)| parsed.public_key().raw == public_key.as_ref())
-    });
+    let mut certificates = parsed.iter();
+    let belongs_to = certificates.position(|one| one.public_key().raw == public_key.as_ref());
     match belongs_to {
         Some(0) => Ok(()),
-        // A first certificate that cannot be read deserves its own message.
-        other => {
-            if let Some(first) = certified.cert.first() {
-                parse(first, chain, 1)?;
-            }
-            Err(Error::KeyMismatch {
-                chain: chain.to_owned(),
-                key: key.to_owned(),
-                belongs_to: other.map(|index| index + 1),
-            })
-        }
+        other => Err(Error::KeyMismatch {
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+            belongs_to: other.map(|index| index + 1),
+        }),
     }
 }
 
@@ -307,11 +307,11 @@ fn parse<'a>(
 }
 
 /// Takes out of a chain what operators want to see, and what they should hear.
-fn inspect(certified: &CertifiedKey, path: &Path) -> Result<(Details, Box<[Warning]>), Error> {
-    let mut parsed = Vec::with_capacity(certified.cert.len());
-    for (index, der) in certified.cert.iter().enumerate() {
-        parsed.push(parse(der, path, index + 1)?);
-    }
+fn inspect(
+    parsed: &[X509Certificate<'_>],
+    key: SignatureAlgorithm,
+    path: &Path,
+) -> Result<(Details, Box<[Warning]>), Error> {
     let Some(leaf) = parsed.first() else {
         return Err(Error::NoCertificate {
             path: path.to_owned(),
@@ -326,7 +326,7 @@ fn inspect(certified: &CertifiedKey, path: &Path) -> Result<(Details, Box<[Warni
     if !is_for_servers(leaf) {
         warnings.push(Warning::NotForServers);
     }
-    chain_warnings(&parsed, &mut warnings);
+    chain_warnings(parsed, &mut warnings);
     let details = Details {
         subject: leaf.subject().to_string(),
         issuer: leaf.issuer().to_string(),
@@ -335,7 +335,7 @@ fn inspect(certified: &CertifiedKey, path: &Path) -> Result<(Details, Box<[Warni
         addresses,
         not_before: moment(leaf.validity().not_before.timestamp()),
         not_after: moment(leaf.validity().not_after.timestamp()),
-        key: certified.key.algorithm(),
+        key,
     };
     Ok((details, warnings.into_boxed_slice()))
 }

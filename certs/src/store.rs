@@ -34,7 +34,8 @@ pub struct CertificateSpec {
     pub chain: PathBuf,
     /// The PEM file with the private key; may be the same file.
     pub key: PathBuf,
-    /// Whether clients get it that name no host, or one that no certificate has.
+    /// Whether clients get it that name no host, or one that no certificate has. Of several, the
+    /// first.
     pub default: bool,
 }
 
@@ -132,18 +133,25 @@ impl CertificateStore {
     /// Names chosen by domains come first, then names that stand in certificates; exact ones
     /// before wildcards. `None` if no certificate has the name.
     pub fn lookup(&self, host: &str, schemes: &[SignatureScheme]) -> Option<&Arc<Certificate>> {
-        let positions = self.index.find(host)?;
-        let candidates = || {
-            let entries = positions
-                .iter()
-                .filter_map(|at| self.entries.get(*at as usize));
-            entries.map(|entry| &entry.certificate)
+        let position = self.position(host, schemes)?;
+        self.entries.get(position).map(|entry| &entry.certificate)
+    }
+
+    /// The place in the configuration of what [`lookup`](Self::lookup) finds, for explanations.
+    pub fn spec_for(&self, host: &str, schemes: &[SignatureScheme]) -> Option<&CertificateSpec> {
+        self.plan.certificates.get(self.position(host, schemes)?)
+    }
+
+    fn position(&self, host: &str, schemes: &[SignatureScheme]) -> Option<usize> {
+        let candidates = self.index.find(host)?;
+        let suits = |position: &&u32| {
+            let entry = self.entries.get(**position as usize);
+            entry.is_some_and(|entry| entry.certificate.can_sign(schemes))
         };
         // Where no certificate suits, the first stands for all: rustls then refuses the client
         // with the alert that says why.
-        candidates()
-            .find(|certificate| certificate.can_sign(schemes))
-            .or_else(|| candidates().next())
+        let chosen = candidates.iter().find(suits).or(candidates.first())?;
+        Some(*chosen as usize)
     }
 
     /// The certificate for clients that name no host, or one that no certificate has: the one

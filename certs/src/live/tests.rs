@@ -69,7 +69,7 @@ fn server(live: &Arc<LiveCertificates>, default: Option<&str>) -> Arc<ServerConf
         min_version: MinVersion::Tls12,
         alpn: Vec::new(),
     };
-    let resolver = live.resolver(default.map(Into::into)).unwrap();
+    let resolver = live.resolver(default.map(Into::into));
     server_config(&policy, resolver, &resumption).unwrap()
 }
 
@@ -103,13 +103,23 @@ fn serves_by_name_by_wildcard_and_by_default() {
     check(Some("exact"), "192.0.2.2", "exact");
 }
 
+/// A listener is compiled before the certificates of its configuration are in use.
 #[test]
-fn refuses_a_default_that_does_not_exist() {
+fn listeners_may_name_a_default_that_is_yet_to_come() {
     let files = Fixture::new();
-    let live = LiveCertificates::new(store(vec![files.place("a", &["a.test"])]));
-    let refused = live.resolver(Some("b".into())).unwrap_err();
-    let expected = "there is no certificate `b`, which a listener is given";
-    assert_eq!(refused.to_string(), expected);
+    let old = files.place("old", &["192.0.2.1"]);
+    let new = files.place("new", &["192.0.2.1"]);
+    let live = LiveCertificates::new(store(vec![old.clone()]));
+    let server = server(&live, Some("new"));
+    let check = |expected: &str| {
+        let pair = handshake(&files.client(), &server, "192.0.2.1").unwrap();
+        let store = live.load();
+        let certificate = store.certificate(expected).unwrap();
+        assert_eq!(Some(&pair.shown()), certificate.certified.cert.first());
+    };
+    check("old");
+    live.swap(store(vec![old, new]));
+    check("new");
 }
 
 #[test]

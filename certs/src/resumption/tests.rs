@@ -56,7 +56,7 @@ impl Fixture {
             min_version,
             alpn: vec![b"http/1.1".to_vec()],
         };
-        let resolver = self.live.resolver(None).unwrap();
+        let resolver = self.live.resolver(None);
         server_config(&policy, resolver, &self.resumption).unwrap()
     }
 

@@ -44,7 +44,7 @@ impl Fixture {
             min_version,
             alpn: protocols(alpn),
         };
-        let resolver = self.live.resolver(None).unwrap();
+        let resolver = self.live.resolver(None);
         server_config(&policy, resolver, &self.resumption).unwrap()
     }
 

@@ -34,10 +34,16 @@ fn build(plan: Plan) -> CertificateStore {
 
 /// Which certificate of a store is served for a host, by its name in the configuration.
 fn served(store: &CertificateStore, host: &str, schemes: &[SignatureScheme]) -> Option<String> {
-    let found = store.lookup(host, schemes)?;
-    let mut all = store.certificates();
-    let (spec, _) = all.find(|(_, certificate)| Arc::ptr_eq(certificate, found))?;
-    Some(spec.name.to_string())
+    let spec = store.spec_for(host, schemes);
+    let found = store.lookup(host, schemes);
+    let named = spec.and_then(|spec| store.certificate(&spec.name));
+    assert!(
+        found
+            .zip(named)
+            .is_none_or(|(found, named)| Arc::ptr_eq(found, named))
+    );
+    assert_eq!(found.is_some(), spec.is_some());
+    Some(spec?.name.to_string())
 }
 
 struct Fixture {

@@ -94,9 +94,7 @@ impl Certificates {
             .default_certificate
             .as_ref()
             .map(|name| name.shared());
-        self.live
-            .resolver(default)
-            .and_then(|resolver| server_config(&policy, resolver, &self.resumption))
+        server_config(&policy, self.live.resolver(default), &self.resumption)
             .map(|config| ListenerTls { config })
             .map_err(|error| Box::new(Diagnostic::error("E-tls", Some(origin), chain(&error))))
     }
@@ -145,12 +143,7 @@ impl Certificates {
 
     /// The certificate that clients asking for a host get, if one names it.
     pub fn name_for(&self, host: &str) -> Option<String> {
-        self.with_store(|store| {
-            let covering = store
-                .certificates()
-                .find(|(_, one)| one.details.covers(host));
-            covering.map(|(spec, _)| spec.name.to_string())
-        })
+        self.with_store(|store| Some(store.spec_for(host, &[])?.name.to_string()))
     }
 
     /// When the certificates expire, by name, seconds since 1970.
@@ -234,6 +227,7 @@ fn load(
             let notices = store.notices(now).into_iter().map(|notice| {
                 let origin = origin(&notice.certificate);
                 Diagnostic::warning("W-certificate", origin, notice.to_string())
+                    .remedy(notice.warning.remedy())
             });
             let notices = notices.collect();
             (Some(store), notices)
@@ -243,6 +237,7 @@ fn load(
                 let why = chain(&failure.error);
                 let message = format!("certificate `{}`: {why}", failure.certificate);
                 Diagnostic::error("E-certificate", origin(&failure.certificate), message)
+                    .remedy(failure.error.remedy())
             });
             (None, failed.collect())
         }
