@@ -6,6 +6,9 @@
 
 mod config;
 mod http1;
+mod policy;
+mod route;
+mod snapshot;
 
 /// One measured piece of work.
 pub(crate) struct Case {
@@ -20,7 +23,14 @@ pub(crate) type Work = Box<dyn FnMut()>;
 
 /// Every case.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    http1::CASES.iter().chain(&config::CASES)
+    let areas: [&[Case]; 5] = [
+        &http1::CASES,
+        &route::CASES,
+        &policy::CASES,
+        &config::CASES,
+        &snapshot::CASES,
+    ];
+    areas.into_iter().flatten()
 }
 
 /// A case by name, prepared and run a few times.

@@ -22,8 +22,18 @@ mod cases;
 #[bench::http1_chunked_body("http1_chunked_body")]
 #[bench::http1_write_request("http1_write_request")]
 #[bench::http1_write_response("http1_write_response")]
+#[bench::route_host_exact("route_host_exact")]
+#[bench::route_host_wildcard("route_host_wildcard")]
+#[bench::route_path_exact("route_path_exact")]
+#[bench::route_path_prefix("route_path_prefix")]
+#[bench::route_path_regex("route_path_regex")]
+#[bench::route_normalise_path("route_normalise_path")]
+#[bench::policy_none("policy_none")]
+#[bench::policy_usual("policy_usual")]
 #[bench::config_parse_1000_hosts("config_parse_1000_hosts")]
 #[bench::config_diff_1000_hosts("config_diff_1000_hosts")]
+#[bench::snapshot_compile_1000_hosts("snapshot_compile_1000_hosts")]
+#[bench::snapshot_add_host_to_1000("snapshot_add_host_to_1000")]
 fn case(mut work: Work) -> Work {
     work();
     work

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use cardea_config::diff::diff;
+use cardea_config::model::Document;
 
 use super::{Case, Work};
 
@@ -20,10 +21,20 @@ pub(super) const CASES: [Case; 2] = [
 
 const HOSTS: usize = 1000;
 
+/// How a document begins.
+pub(super) const LISTENERS: &str = "listeners:\n  - { name: web, bind: [\"127.0.0.1:8080\"] }\n";
+
+/// A document that has to be valid.
+pub(super) fn loaded(text: &str) -> Document {
+    match cardea_config::parse(text, "bench.yaml") {
+        Ok(loaded) => loaded.document,
+        Err(refused) => unreachable!("not a valid document:\n{}", refused.render(false)),
+    }
+}
+
 /// A document with many domains, each with two routes and an upstream of its own.
 pub(super) fn document(hosts: usize) -> String {
-    let mut text =
-        "listeners:\n  - { name: web, bind: [\"127.0.0.1:8080\"] }\ndomains:\n".to_owned();
+    let mut text = LISTENERS.to_owned() + "domains:\n";
     for host in 0..hosts {
         let _ = write!(
             text,
@@ -54,10 +65,7 @@ fn parse() -> Work {
 
 /// Finds one added domain, as after a save.
 fn compare() -> Work {
-    let [before, after] = [HOSTS, HOSTS + 1].map(|hosts| {
-        let loaded = cardea_config::parse(&document(hosts), "bench.yaml");
-        loaded.expect("a valid document").document
-    });
+    let [before, after] = [HOSTS, HOSTS + 1].map(|hosts| loaded(&document(hosts)));
     Box::new(move || {
         let changes = diff(black_box(&before), black_box(&after));
         assert_eq!(changes.len(), 2, "a domain and its upstream");

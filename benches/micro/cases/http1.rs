@@ -46,7 +46,7 @@ const SHORT: &str = "GET /api/orders/4711?expand=items HTTP/1.1\r\n\
     Accept: */*\r\n\r\n";
 
 /// What a browser sends: many fields, long values, a cookie.
-const BROWSER: &str = "GET /products/hinges/brass?page=3&sort=price HTTP/1.1\r\n\
+pub(super) const BROWSER: &str = "GET /products/hinges/brass?page=3&sort=price HTTP/1.1\r\n\
     Host: shop.example.com\r\n\
     Connection: keep-alive\r\n\
     sec-ch-ua: \"Chromium\";v=\"148\", \"Not)A;Brand\";v=\"24\"\r\n\
@@ -67,7 +67,7 @@ const BROWSER: &str = "GET /products/hinges/brass?page=3&sort=price HTTP/1.1\r\n
     Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; consent=necessary\r\n\r\n";
 
 /// What an application server answers.
-const RESPONSE: &str = "HTTP/1.1 200 OK\r\n\
+pub(super) const RESPONSE: &str = "HTTP/1.1 200 OK\r\n\
     Server: origin\r\n\
     Date: Mon, 23 Nov 2026 09:00:00 GMT\r\n\
     Content-Type: application/json; charset=utf-8\r\n\
