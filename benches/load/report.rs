@@ -84,6 +84,19 @@ impl Report {
 
     /// Adds a sample to a row, which takes its place when it is first met.
     pub(crate) fn add(&mut self, row: &Row, proxy: &str, sample: Sample) {
+        let column = self
+            .measured(row)
+            .columns
+            .entry(proxy.to_owned())
+            .or_default();
+        column.samples.push(sample.value);
+        column.median = median(&column.samples);
+        for (name, value) in sample.notes {
+            column.notes.entry(name).or_default().push(value);
+        }
+    }
+
+    fn measured(&mut self, row: &Row) -> &mut Measured {
         let position = self.rows.iter().position(|known| known.id == row.id);
         let position = position.unwrap_or_else(|| {
             let Row {
@@ -101,21 +114,19 @@ impl Report {
             });
             self.rows.len() - 1
         });
-        let column = self.rows[position]
-            .columns
-            .entry(proxy.to_owned())
-            .or_default();
-        column.samples.push(sample.value);
-        column.median = median(&column.samples);
-        for (name, value) in sample.notes {
-            column.notes.entry(name).or_default().push(value);
-        }
+        &mut self.rows[position]
     }
 
     /// Adds a remark.
     pub(crate) fn remark(&mut self, text: String) {
         eprintln!("{text}");
         self.remarks.push(text);
+    }
+
+    /// Notes that a row could not be measured; the run goes on, and the row counts as missed.
+    pub(crate) fn failed(&mut self, row: &Row, proxy: &str, error: &anyhow::Error) {
+        self.measured(row);
+        self.remark(format!("{}: {proxy}: {error:#}", row.id));
     }
 
     /// Computes what needs the whole run.
@@ -173,9 +184,11 @@ impl Report {
     }
 
     fn verdict(&self, row: &Measured) -> &'static str {
-        let column = self.cardea.as_ref().and_then(|name| row.columns.get(name));
-        let Some(column) = column else {
+        let Some(cardea) = &self.cardea else {
             return "";
+        };
+        let Some(column) = row.columns.get(cardea) else {
+            return "failed";
         };
         let met = match row.bar {
             Bar::None => return "",
@@ -289,7 +302,7 @@ mod tests {
         };
         check(&[13.0, 99.0, 13.4], "met");
         check(&[14.0], "missed");
-        check(&[], "");
+        check(&[], "failed");
     }
 
     #[test]

@@ -130,13 +130,13 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
 }
 
 impl Bench {
-    /// Runs every stage that a wanted row needs.
-    pub(crate) fn run(&self, report: &mut Report) -> Result<()> {
-        self.one_host(report)?;
-        idle::run(self, report)?;
-        hosts::run(self, report)?;
-        reload::live(self, report)?;
-        reload::failed(self, report)
+    /// Runs every stage that a wanted row needs. What fails is reported; the rest goes on.
+    pub(crate) fn run(&self, report: &mut Report) {
+        self.one_host(report);
+        idle::run(self, report);
+        hosts::run(self, report);
+        reload::live(self, report);
+        reload::failed(self, report);
     }
 
     /// Whether a row was asked for.
@@ -170,16 +170,19 @@ impl Bench {
     }
 
     /// The rows with one host: everything is started once and takes turns.
-    fn one_host(&self, report: &mut Report) -> Result<()> {
-        if !WORKS.iter().any(|work| self.wants(&work.row)) {
-            return Ok(());
+    fn one_host(&self, report: &mut Report) {
+        let works = || WORKS.iter().filter(|work| self.wants(&work.row));
+        let Some(first) = works().next() else {
+            return;
+        };
+        let mut started = Vec::new();
+        for proxy in &self.proxies {
+            match self.start(proxy, Setting::ONE) {
+                Ok(running) => started.push(running),
+                Err(error) => report.failed(&first.row, &proxy.name, &error),
+            }
         }
-        let started = self
-            .proxies
-            .iter()
-            .map(|proxy| self.start(proxy, Setting::ONE));
-        let started = started.collect::<Result<Vec<_>>>()?;
-        for work in WORKS.iter().filter(|work| self.wants(&work.row)) {
+        for work in works() {
             for round in 0..self.effort.rounds {
                 eprintln!(
                     "{}: round {} of {}",
@@ -188,12 +191,13 @@ impl Bench {
                     self.effort.rounds
                 );
                 for running in &started {
-                    let sample = self.cpu(running, self.work_plan(work, running), report)?;
-                    report.add(&work.row, running.name(), sample);
+                    match self.cpu(running, self.work_plan(work, running), report) {
+                        Ok(sample) => report.add(&work.row, running.name(), sample),
+                        Err(error) => report.failed(&work.row, running.name(), &error),
+                    }
                 }
             }
         }
-        Ok(())
     }
 
     fn work_plan(&self, work: &Work, running: &Running<'_>) -> Plan {

@@ -44,56 +44,62 @@ pub(crate) const RATIO_SHARED: Row = Row {
 const SHARED_UPSTREAMS: usize = 16;
 
 /// Measures the rows, one proxy after the other: the ratio is within one proxy.
-pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
-    if ![MEMORY, MEMORY_USED, RATIO, RATIO_SHARED]
-        .iter()
-        .any(|row| bench.wants(row))
-    {
-        return Ok(());
-    }
+pub(crate) fn run(bench: &Bench, report: &mut Report) {
     for proxy in &bench.proxies {
-        eprintln!("hosts: {}", proxy.name);
-        measure(bench, proxy, report)?;
+        for (rows, measure) in [
+            (&[MEMORY, MEMORY_USED, RATIO][..], own_upstreams as Measure),
+            (&[RATIO_SHARED][..], shared_upstreams),
+        ] {
+            let Some(first) = rows.iter().find(|row| bench.wants(row)) else {
+                continue;
+            };
+            eprintln!("{}: {}", first.id, proxy.name);
+            if let Err(error) = measure(bench, proxy, report) {
+                report.failed(first, &proxy.name, &error);
+            }
+        }
     }
-    Ok(())
 }
 
-fn measure(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
+type Measure = fn(&Bench, &Proxy, &mut Report) -> Result<()>;
+
+fn own_upstreams(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
     let hosts = bench.effort.hosts;
-    let own = Setting {
+    let setting = Setting {
         hosts,
         upstreams: hosts,
         generation: false,
     };
-    let own = (bench.start(proxy, own)?, own.host_names());
+    let (running, names) = (bench.start(proxy, setting)?, setting.host_names());
     if bench.wants(&MEMORY) {
-        report.add(&MEMORY, &proxy.name, mebibytes(&own.0)?);
+        report.add(&MEMORY, &proxy.name, mebibytes(&running)?);
     }
     if bench.wants(&RATIO) || bench.wants(&MEMORY_USED) {
-        visit_all(bench, &own.0, &own.1)?;
+        visit_all(bench, &running, &names)?;
     }
     if bench.wants(&MEMORY_USED) {
-        report.add(&MEMORY_USED, &proxy.name, mebibytes(&own.0)?);
+        report.add(&MEMORY_USED, &proxy.name, mebibytes(&running)?);
     }
     if bench.wants(&RATIO) {
-        ratios(bench, &RATIO, (&own.0, &own.1), report)?;
-    }
-    drop(own);
-    if bench.wants(&RATIO_SHARED) {
-        let shared = Setting {
-            hosts,
-            upstreams: SHARED_UPSTREAMS,
-            generation: false,
-        };
-        let running = bench.start(proxy, shared)?;
-        ratios(
-            bench,
-            &RATIO_SHARED,
-            (&running, &shared.host_names()),
-            report,
-        )?;
+        ratios(bench, &RATIO, (&running, &names), report)?;
     }
     Ok(())
+}
+
+fn shared_upstreams(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
+    let hosts = bench.effort.hosts;
+    let setting = Setting {
+        hosts,
+        upstreams: SHARED_UPSTREAMS,
+        generation: false,
+    };
+    let running = bench.start(proxy, setting)?;
+    ratios(
+        bench,
+        &RATIO_SHARED,
+        (&running, &setting.host_names()),
+        report,
+    )
 }
 
 /// Takes turns between many hosts and one host of the same proxy.

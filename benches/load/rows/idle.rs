@@ -42,27 +42,29 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Measures the row; a fresh process per proxy and round, so that no freed memory is reused.
-pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+pub(crate) fn run(bench: &Bench, report: &mut Report) {
     if !bench.wants(&ROW) {
-        return Ok(());
+        return;
     }
     for round in 0..bench.effort.rounds.min(3) {
         eprintln!("{}: round {}", ROW.id, round + 1);
         for proxy in &bench.proxies {
-            let running = bench.start(proxy, Setting::ONE)?;
-            let value = kib_per_connection(bench, &running)
-                .with_context(|| format!("idle connections of {}", proxy.name))?;
-            report.add(
-                &ROW,
-                &proxy.name,
-                Sample {
-                    value,
-                    notes: Vec::new(),
-                },
-            );
+            let measured = bench
+                .start(proxy, Setting::ONE)
+                .and_then(|running| kib_per_connection(bench, &running));
+            match measured {
+                Ok(value) => report.add(
+                    &ROW,
+                    &proxy.name,
+                    Sample {
+                        value,
+                        notes: Vec::new(),
+                    },
+                ),
+                Err(error) => report.failed(&ROW, &proxy.name, &error),
+            }
         }
     }
-    Ok(())
 }
 
 fn kib_per_connection(bench: &Bench, running: &Running<'_>) -> Result<f64> {

@@ -18,6 +18,7 @@ use crate::certificate::DOMAIN;
 use crate::client::tally::Tally;
 use crate::client::{Client, Plan};
 use crate::report::{Bar, Report, Row, Sample};
+use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
 /// Saved file to new route, among many hosts.
@@ -95,30 +96,35 @@ impl Background {
 }
 
 /// Measures how soon a saved route is live, and p99 of running traffic before and meanwhile.
-pub(crate) fn live(bench: &Bench, report: &mut Report) -> Result<()> {
-    if !bench.wants(&LIVE) {
-        return Ok(());
+pub(crate) fn live(bench: &Bench, report: &mut Report) {
+    for proxy in bench.proxies.iter().filter(|_| bench.wants(&LIVE)) {
+        eprintln!("{}: {}", LIVE.id, proxy.name);
+        if let Err(error) = live_on(bench, proxy, report) {
+            report.failed(&LIVE, &proxy.name, &error);
+        }
     }
+}
+
+fn live_on(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
     let hosts = bench.effort.hosts;
     let setting = Setting {
         hosts,
         upstreams: hosts,
         generation: false,
     };
-    for proxy in &bench.proxies {
-        eprintln!("{}: {}", LIVE.id, proxy.name);
-        let mut running = bench.start(proxy, setting)?;
-        let mut names = setting.host_names();
-        names.truncate(LIVE_TRAFFIC_HOSTS);
-        let plan = Plan {
-            rate: Some(LIVE_RATE),
-            ..bench.plan(&running, &names)
-        };
-        for round in 0..bench.effort.rounds {
-            let sample = add_host(&mut running, plan.clone(), round)
-                .with_context(|| format!("a new route on {}", proxy.name))?;
-            report.add(&LIVE, &proxy.name, sample);
-        }
+    let mut running = bench.start(proxy, setting)?;
+    let mut names = setting.host_names();
+    names.truncate(LIVE_TRAFFIC_HOSTS);
+    let plan = Plan {
+        rate: Some(LIVE_RATE),
+        ..bench.plan(&running, &names)
+    };
+    for round in 0..bench.effort.rounds {
+        report.add(
+            &LIVE,
+            &proxy.name,
+            add_host(&mut running, plan.clone(), round)?,
+        );
     }
     Ok(())
 }
@@ -152,45 +158,47 @@ fn add_host(running: &mut Running<'_>, plan: Plan, round: usize) -> Result<Sampl
 }
 
 /// Measures how many requests fail while the configuration is saved again and again.
-pub(crate) fn failed(bench: &Bench, report: &mut Report) -> Result<()> {
-    if !bench.wants(&FAILED) {
-        return Ok(());
+pub(crate) fn failed(bench: &Bench, report: &mut Report) {
+    for proxy in bench.proxies.iter().filter(|_| bench.wants(&FAILED)) {
+        eprintln!("{}: {}", FAILED.id, proxy.name);
+        if let Err(error) = failed_on(bench, proxy, report) {
+            report.failed(&FAILED, &proxy.name, &error);
+        }
     }
+}
+
+fn failed_on(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
     let setting = Setting {
         generation: true,
         ..Setting::ONE
     };
-    for proxy in &bench.proxies {
-        eprintln!("{}: {}", FAILED.id, proxy.name);
-        let mut running = bench.start(proxy, setting)?;
-        let http = Plan {
-            keepalive: RELOAD_KEEPALIVE,
-            fresh: RELOAD_FRESH,
-            ..bench.plan(&running, &setting.host_names())
-        };
-        let https = Plan {
-            target: running.https,
-            tls: Some(Arc::clone(&bench.certificate.client)),
-            ..http.clone()
-        };
-        let loads = [Background::start(http, 1)?, Background::start(https, 1)?];
-        let reloads = (1..=bench.effort.reloads).map(|generation| {
-            reload(&mut running, generation)
-                .with_context(|| format!("reload {generation} of {}", proxy.name))
-        });
-        let reloads = reloads.collect::<Result<Vec<_>>>();
-        let mut sum = Tally::default();
-        for load in loads {
-            load.finish()?.iter().for_each(|tally| sum.merge(tally));
-        }
-        if sum.failed() > 0 {
-            report.remark(format!(
-                "{} under {} reloads: {sum}",
-                proxy.name, bench.effort.reloads
-            ));
-        }
-        report.add(&FAILED, &proxy.name, failures(&sum, &reloads?));
+    let mut running = bench.start(proxy, setting)?;
+    let http = Plan {
+        keepalive: RELOAD_KEEPALIVE,
+        fresh: RELOAD_FRESH,
+        ..bench.plan(&running, &setting.host_names())
+    };
+    let https = Plan {
+        target: running.https,
+        tls: Some(Arc::clone(&bench.certificate.client)),
+        ..http.clone()
+    };
+    let loads = [Background::start(http, 1)?, Background::start(https, 1)?];
+    let reloads = (1..=bench.effort.reloads).map(|generation| {
+        reload(&mut running, generation).with_context(|| format!("reload {generation}"))
+    });
+    let reloads = reloads.collect::<Result<Vec<_>>>();
+    let mut sum = Tally::default();
+    for load in loads {
+        load.finish()?.iter().for_each(|tally| sum.merge(tally));
     }
+    if sum.failed() > 0 {
+        report.remark(format!(
+            "{} under {} reloads: {sum}",
+            proxy.name, bench.effort.reloads
+        ));
+    }
+    report.add(&FAILED, &proxy.name, failures(&sum, &reloads?));
     Ok(())
 }
 
