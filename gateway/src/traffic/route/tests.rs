@@ -2,6 +2,7 @@
 //! paths that can be read twice.
 
 mod explained;
+mod guide;
 mod oracle;
 
 use cardea_config::model::{PathMatch, Route};
@@ -13,6 +14,7 @@ use crate::traffic::headers::HeaderName;
 /// The routes of a domain, written as in a document. Lines count from the first route.
 pub(super) fn routes(yaml: &str) -> Vec<Located<Route>> {
     let before = "listeners: [{ name: web, bind: [\"127.0.0.1:0\"] }]\n\
+        upstreams: { app: { endpoints: [\"127.0.0.1:1\"] } }\n\
         domains:\n- default: true\n  policies: { respond: {} }\n  routes:\n";
     let body: String = yaml.lines().map(|line| format!("  {line}\n")).collect();
     let loaded = cardea_config::parse(&format!("{before}{body}"), "test.yaml");
