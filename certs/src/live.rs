@@ -4,8 +4,7 @@
 //! handshakes load whichever is there. A handshake sees one store from beginning to end. Nothing
 //! here parses on a worker's thread.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
@@ -13,7 +12,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::error::{Error, Failure};
-use crate::files::ContentHash;
 use crate::load::{Certificate, Source};
 use crate::store::{CertificateSpec, CertificateStore, Entry, Observed};
 
@@ -21,16 +19,8 @@ use crate::store::{CertificateSpec, CertificateStore, Entry, Observed};
 #[derive(Debug)]
 pub struct LiveCertificates {
     store: ArcSwap<CertificateStore>,
-    /// Held by whoever replaces the store, so that two replacements do not undo each other. What
-    /// is in it: files already reported as unusable, so that each is reported once.
-    rejected: Mutex<HashMap<Arc<str>, Rejected>>,
-}
-
-/// The state of files that were refused.
-#[derive(Debug, PartialEq, Eq)]
-enum Rejected {
-    Content(ContentHash),
-    Unreadable(String),
+    /// Held by whoever replaces the store, so that two replacements do not undo each other.
+    replacing: Mutex<()>,
 }
 
 /// What a look at the files brought.
@@ -38,8 +28,7 @@ enum Rejected {
 pub struct Refreshed {
     /// The certificates that are served from new files now.
     pub replaced: Vec<Arc<str>>,
-    /// The certificates that have new files which cannot be served; the old ones still are. Told
-    /// once for each content.
+    /// The certificates that have new files which cannot be served; the old ones still are.
     pub failed: Vec<Failure>,
 }
 
@@ -48,7 +37,7 @@ impl LiveCertificates {
     pub fn new(store: CertificateStore) -> Arc<Self> {
         Arc::new(Self {
             store: ArcSwap::from_pointee(store),
-            rejected: Mutex::default(),
+            replacing: Mutex::default(),
         })
     }
 
@@ -60,15 +49,21 @@ impl LiveCertificates {
     /// Puts another store in place: the configuration changed. Handshakes under way finish with
     /// the one they began with.
     pub fn swap(&self, store: CertificateStore) {
-        let mut rejected = self.replacing();
-        rejected.clear();
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.store.store(Arc::new(store));
     }
 
     /// Looks at all files and serves what is new in them. A certificate whose new files are no
     /// good keeps the old ones.
     pub fn refresh(&self, now: UnixTime) -> Refreshed {
-        let mut rejected = self.replacing();
+        // A panic while replacing left the store as it was, so there is nothing to distrust.
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let store = self.store.load_full();
         let mut entries = store.entries().to_vec();
         let mut refreshed = Refreshed::default();
@@ -77,30 +72,23 @@ impl LiveCertificates {
         let places = plan.certificates.iter().zip(&mut entries);
         for ((spec, entry), observed) in places.zip(store.observe(now)) {
             let outcome = match observed {
-                Observed::Same => Outcome::Kept,
+                Observed::Same => continue,
                 Observed::Restamped(stamps) => {
                     entry.restamp(stamps);
                     is_restamped = true;
-                    Outcome::Kept
+                    continue;
                 }
-                Observed::Changed(source) => {
-                    let state = Rejected::Content(source.hash);
-                    if rejected.get(&spec.name) == Some(&state) {
-                        continue;
-                    }
-                    match successor(entry, spec, &source, now) {
-                        Ok(successor) => {
-                            *entry = successor;
-                            Outcome::Replaced
-                        }
-                        Err(error) => Outcome::Failed(state, error),
-                    }
-                }
-                Observed::Unreadable(error) => {
-                    Outcome::Failed(Rejected::Unreadable(error.to_string()), error)
-                }
+                Observed::Changed(source) => successor(entry, spec, &source, now),
+                Observed::Unreadable(error) => Err(error),
             };
-            settle(&spec.name, outcome, &mut rejected, &mut refreshed);
+            let certificate = Arc::clone(&spec.name);
+            match outcome {
+                Ok(successor) => {
+                    *entry = successor;
+                    refreshed.replaced.push(certificate);
+                }
+                Err(error) => refreshed.failed.push(Failure { certificate, error }),
+            }
         }
         if !refreshed.replaced.is_empty() {
             let successor = CertificateStore::assemble(Arc::clone(plan), entries, now);
@@ -119,18 +107,6 @@ impl LiveCertificates {
             default,
         })
     }
-
-    /// A panic while replacing left the store as it was, so there is nothing to distrust.
-    fn replacing(&self) -> MutexGuard<'_, HashMap<Arc<str>, Rejected>> {
-        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What became of one certificate in a refresh.
-enum Outcome {
-    Kept,
-    Replaced,
-    Failed(Rejected, Error),
 }
 
 /// The certificate from new files, if it is fit to take the place of the one in use. Files that
@@ -156,32 +132,6 @@ fn successor(
             path: spec.chain.clone(),
             not_after: details.not_after,
         })
-    }
-}
-
-/// Tells an outcome, but the same failure only once.
-fn settle(
-    name: &Arc<str>,
-    outcome: Outcome,
-    rejected: &mut HashMap<Arc<str>, Rejected>,
-    refreshed: &mut Refreshed,
-) {
-    match outcome {
-        Outcome::Kept => {
-            rejected.remove(name);
-        }
-        Outcome::Replaced => {
-            rejected.remove(name);
-            refreshed.replaced.push(Arc::clone(name));
-        }
-        Outcome::Failed(state, _) if rejected.get(name) == Some(&state) => {}
-        Outcome::Failed(state, error) => {
-            rejected.insert(Arc::clone(name), state);
-            refreshed.failed.push(Failure {
-                certificate: Arc::clone(name),
-                error,
-            });
-        }
     }
 }
 

@@ -86,6 +86,8 @@ pub(crate) struct State {
     places: Arc<Sources>,
     /// The admin listener, and the address it was configured with.
     admin: Option<(SocketAddr, Admin)>,
+    /// Why the files as they are now are refused, if they are.
+    refused: Option<String>,
 }
 
 /// Why the gateway cannot start.
@@ -152,6 +154,7 @@ impl Control {
                 supervisor: None,
                 places: status::places(&sources),
                 admin: None,
+                refused: None,
             }),
             workers: Mutex::default(),
             asked: Arc::default(),
@@ -203,12 +206,6 @@ impl Control {
     /// Keeps the control path going: name resolution, health checks, reloads on signals, on file
     /// changes and on request. Ends only when it is dropped.
     pub async fn run(self: Arc<Self>) {
-        let upstreams = self.state().compiled.upstreams.clone();
-        let supervisor = EndpointsSupervisor::start(tokio::runtime::Handle::current(), &upstreams);
-        supervisor.settled(NAMES_SETTLE).await;
-        self.state().supervisor = Some(supervisor);
-        self.ready.store(true, Ordering::Release);
-        let watch = self.watch();
         let (Ok(mut hangup), Ok(mut rotated)) = (
             signal(SignalKind::hangup()),
             signal(SignalKind::user_defined1()),
@@ -216,6 +213,16 @@ impl Control {
             tracing::error!("signals_unavailable");
             return std::future::pending().await;
         };
+        let watch = self.watch();
+        if watch.is_some() {
+            // The files may have changed since they were read and before they were watched.
+            self.asked.notify_one();
+        }
+        let upstreams = self.state().compiled.upstreams.clone();
+        let supervisor = EndpointsSupervisor::start(tokio::runtime::Handle::current(), &upstreams);
+        supervisor.settled(NAMES_SETTLE).await;
+        self.state().supervisor = Some(supervisor);
+        self.ready.store(true, Ordering::Release);
         loop {
             let is_forced = tokio::select! {
                 _ = hangup.recv() => true,

@@ -19,6 +19,7 @@ use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::domain::{Domain, Route};
 use crate::traffic::headers::{HeaderName, Headers};
+use crate::traffic::respond::Reason;
 use crate::traffic::route::explain::{Candidate, Outcome, Verdict};
 use crate::traffic::route::table::Conflict;
 use crate::traffic::route::{RequestView, normalise};
@@ -171,7 +172,9 @@ impl Explanation<'_> {
         );
         let mut path = Vec::new();
         if let Err(error) = normalise(url.path.as_bytes(), &listener.paths, &mut path) {
+            let reason = Reason::of_path(error);
             println!("path       refused: {error}");
+            println!("result     {} {}", reason.status(), reason.code());
             return false;
         }
         println!("path       {}", String::from_utf8_lossy(&path));

@@ -60,9 +60,13 @@ impl Control {
         } = loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let generation = state.compiled.snapshot.generation;
         if fingerprint == state.fingerprint && !is_forced {
-            let changes = refresh_certificates(&state.compiled);
+            let (changes, failed) = refresh_certificates(&state.compiled);
             drop(state);
             self.note_certificates();
+            if !failed.is_empty() {
+                log_changes(&changes);
+                return Err(Refusal::new(&failed, &sources));
+            }
             return Ok(Verdict {
                 generation,
                 changes,
@@ -110,15 +114,16 @@ impl Control {
             .into_iter()
             .partition(|(key, _)| wanted.contains(key));
         state.in_use = kept;
-        for key in gone.keys() {
-            self.tell_all(|| Command::Unlisten(key.id, key.address));
-        }
+        // Told before the address is closed: whoever finds it closed can rely on it.
         let ids: BTreeSet<_> = gone.keys().map(|key| key.id).collect();
         for id in ids
             .into_iter()
             .filter(|id| compiled.snapshot.listener(*id).is_none())
         {
             self.tell_all(|| Command::Release(id));
+        }
+        for key in gone.keys() {
+            self.tell_all(|| Command::Unlisten(key.id, key.address));
         }
         let level = &compiled.document.diagnostics.level;
         if state.compiled.document.diagnostics.level != *level
@@ -129,9 +134,12 @@ impl Control {
         state.compiled = compiled;
     }
 
-    /// As `reload`, with the verdict in the log and the metrics.
+    /// As `reload`, with the verdict in the log and the metrics. The same refusal is logged once,
+    /// however often the files are looked at.
     pub fn reload_and_log(&self, is_forced: bool) -> Result<Verdict, Refusal> {
         let verdict = self.reload(is_forced);
+        let refused = verdict.as_ref().err().map(|one| one.rendered.clone());
+        let before = std::mem::replace(&mut self.state().refused, refused);
         match &verdict {
             Ok(Verdict { changes, .. }) if changes.is_empty() && !is_forced => {
                 self.metrics.reload_unchanged();
@@ -141,16 +149,16 @@ impl Control {
                 changes,
             }) => {
                 tracing::info!(generation, changes = changes.len(), "configuration_applied");
-                for change in changes {
-                    tracing::info!(change = change.as_str(), "configuration_changed");
-                }
+                log_changes(changes);
             }
             Err(refusal) => {
                 self.metrics.reload_refused();
-                tracing::error!(
-                    "configuration_refused: the last good one keeps serving\n{}",
-                    refusal.rendered
-                );
+                if is_forced || before.as_ref() != Some(&refusal.rendered) {
+                    tracing::error!(
+                        "configuration_refused: the last good one keeps serving\n{}",
+                        refusal.rendered
+                    );
+                }
             }
         }
         verdict
@@ -177,18 +185,16 @@ impl Control {
     }
 }
 
-/// Serves what is new in the certificate files. New files that are no good change nothing and are
-/// told once.
-fn refresh_certificates(compiled: &compile::Compiled) -> Vec<String> {
-    let (replaced, failed) = compiled.certificates.refresh();
-    for failure in failed {
-        tracing::error!(
-            failure,
-            "certificate_not_replaced: the one before keeps serving"
-        );
-    }
+/// Serves what is new in the certificate files; new files that are no good change nothing.
+fn refresh_certificates(compiled: &Compiled) -> (Vec<String>, Vec<Diagnostic>) {
     compiled.certificates.rotate_tickets();
-    replaced
+    compiled.certificates.refresh(&compiled.document)
+}
+
+fn log_changes(changes: &[String]) {
+    for change in changes {
+        tracing::info!(change = change.as_str(), "configuration_changed");
+    }
 }
 
 /// Writes the warnings of a configuration that took effect to the log.

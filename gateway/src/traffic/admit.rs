@@ -46,6 +46,8 @@ pub fn open<'t>(
     };
     if peer_is_trusted {
         exchange.client_address = vouched_address(&exchange);
+    } else {
+        exchange.request.headers.remove_claims();
     }
     exchange.request_id = request_id(worker, &exchange);
     if let Some(name) = &snapshot.forwarding.request_id {
@@ -109,13 +111,10 @@ fn normalise_path(exchange: &mut Exchange<'_>) -> Verdict {
     let path = if path.is_empty() { b"/" } else { path };
     match normalise(path, &exchange.listener.paths, &mut request.path) {
         Ok(()) => Ok(()),
-        Err(error) => {
-            let reason = match error.is_ambiguity() {
-                true => Reason::PathAmbiguous,
-                false => Reason::PathInvalid,
-            };
-            Err(Reply::with_detail(reason, format!("{error}.")))
-        }
+        Err(error) => Err(Reply::with_detail(
+            Reason::of_path(error),
+            format!("{error}."),
+        )),
     }
 }
 

@@ -50,6 +50,8 @@ enum State {
     Chunked(Box<ChunkedDecoder>),
     UntilClose,
     Done,
+    /// The body was malformed: nothing after the fault can be told from it.
+    Broken,
 }
 
 impl BodyReader {
@@ -79,7 +81,7 @@ impl BodyReader {
         match self.state {
             State::Length(left) => Some(left),
             State::Done => Some(0),
-            State::Chunked(_) | State::UntilClose => None,
+            State::Chunked(_) | State::UntilClose | State::Broken => None,
         }
     }
 
@@ -119,6 +121,7 @@ impl BodyReader {
             let available = inbound.len();
             match &mut self.state {
                 State::Done => return Ok(None),
+                State::Broken => return Err(BodyError::Cut),
                 _ if available == 0 => return Ok(None),
                 State::Length(left) => {
                     let piece = available.min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -133,22 +136,26 @@ impl BodyReader {
                     self.taken = available;
                     return Ok(Some(0..available));
                 }
-                State::Chunked(decoder) => match decoder.next(inbound.bytes())? {
-                    Step::Data { start, end } => {
+                State::Chunked(decoder) => match decoder.next(inbound.bytes()) {
+                    Ok(Step::Data { start, end }) => {
                         self.taken = end;
                         return Ok(Some(start..end));
                     }
-                    Step::Need { consumed } => {
+                    Ok(Step::Need { consumed }) => {
                         inbound.consume(consumed);
                         return Ok(None);
                     }
-                    Step::End { consumed } => {
+                    Ok(Step::End { consumed }) => {
                         inbound.consume(consumed);
                         if let State::Chunked(decoder) =
                             std::mem::replace(&mut self.state, State::Done)
                         {
                             self.ended = Some(decoder);
                         }
+                    }
+                    Err(error) => {
+                        self.state = State::Broken;
+                        return Err(error.into());
                     }
                 },
             }

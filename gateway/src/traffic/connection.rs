@@ -26,6 +26,7 @@ pub mod http1;
 pub struct Ticket {
     listener: ListenerId,
     idle: Cell<bool>,
+    released: Cell<bool>,
     timer: TimerHandle,
 }
 
@@ -35,6 +36,7 @@ impl Ticket {
         Self {
             listener,
             idle: Cell::new(false),
+            released: Cell::new(false),
             timer,
         }
     }
@@ -49,8 +51,14 @@ impl Ticket {
         self.idle.set(idle);
     }
 
-    /// Ends the connection's wait for a next request, if it is waiting.
-    pub fn end_idle(&self) {
+    /// Whether the connection was told to go after the exchange under way.
+    pub fn is_released(&self) -> bool {
+        self.released.get()
+    }
+
+    /// Tells the connection to go: at once if it waits for a request, else after its exchange.
+    pub fn release(&self) {
+        self.released.set(true);
         if self.idle.get() {
             self.timer.expire(Direction::Read);
         }

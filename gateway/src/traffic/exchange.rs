@@ -264,6 +264,47 @@ impl RequestId {
 }
 
 impl Exchange<'_> {
+    /// What is left of the time that the whole exchange may take; zero for no limit.
+    pub fn left(&self) -> Duration {
+        if self.timeouts.request.is_zero() {
+            return Duration::ZERO;
+        }
+        let left = self.timeouts.request.saturating_sub(self.started.elapsed());
+        left.max(Duration::from_millis(1))
+    }
+
+    /// A deadline within what is left of the whole exchange's.
+    pub fn within(&self, deadline: Duration) -> Duration {
+        match (self.left(), deadline) {
+            (Duration::ZERO, deadline) => deadline,
+            (left, Duration::ZERO) => left,
+            (left, deadline) => left.min(deadline),
+        }
+    }
+
+    /// Whether the exchange has used up its time.
+    pub fn is_overdue(&self) -> bool {
+        !self.timeouts.request.is_zero() && self.started.elapsed() >= self.timeouts.request
+    }
+
+    /// The reason to give for a fault: a wait that ended because the exchange's time was up is
+    /// nobody's slowness in particular.
+    pub fn blamed(&self, fault: Reason) -> Reason {
+        let is_wait = matches!(
+            fault,
+            Reason::BodyTimeout
+                | Reason::ClientTooSlow
+                | Reason::UpstreamConnectTimeout
+                | Reason::UpstreamHeadTimeout
+                | Reason::UpstreamBodyTimeout
+        );
+        if is_wait && self.is_overdue() {
+            Reason::RequestTimeout
+        } else {
+            fault
+        }
+    }
+
     /// Notes why the exchange ends; the first reason stands.
     pub fn fail(&mut self, reason: Reason) {
         self.reason.get_or_insert(reason);

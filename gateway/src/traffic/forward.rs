@@ -82,9 +82,18 @@ pub async fn forward(
     {
         return Err(Reply::new(Reason::BodyTooLarge));
     }
+    client.socket.timer().end_after(exchange.left());
     let result = attempts(worker, exchange, client, body, &upstream, &outgoing).await;
+    client.socket.timer().end_after(Duration::ZERO);
     worker.buffers.give_output(outgoing.bytes);
-    result
+    match result {
+        Ok(End::Cut(reason)) => Ok(End::Cut(exchange.blamed(reason))),
+        Ok(End::Complete) => Ok(End::Complete),
+        Err(mut reply) => {
+            reply.reason = exchange.blamed(reply.reason);
+            Err(reply)
+        }
+    }
 }
 
 async fn attempts(
@@ -123,6 +132,9 @@ async fn attempts(
         }
         if client.head_sent.get() {
             return Ok(End::Cut(failure.reason));
+        }
+        if exchange.is_overdue() {
+            return Err(Reply::new(failure.reason));
         }
         let repeat = upstream.retry(&retry::Attempt {
             failed: failure.failed,
@@ -216,6 +228,7 @@ impl Attempt<'_> {
     ) -> Result<End, Failure> {
         let (mut connection, is_reused) = self.connection(exchange).await?;
         connection.requests += 1;
+        connection.socket.timer().end_after(exchange.left());
         let active = self.endpoint.begin();
         let mut inbound = Inbound::default();
         let conversed = self
@@ -235,6 +248,7 @@ impl Attempt<'_> {
             }
         };
         if ended.end == End::Complete && ended.is_reusable && is_drained {
+            connection.socket.timer().end_after(Duration::ZERO);
             let settings = &self.endpoint.upstream().upstream().settings.pool;
             self.worker
                 .pool
@@ -257,7 +271,7 @@ impl Attempt<'_> {
             return Ok((connection, true));
         }
         let started = Instant::now();
-        let timeout = exchange.left(exchange.timeouts.connect);
+        let timeout = exchange.within(exchange.timeouts.connect);
         let connected = connect(self.endpoint, timeout, &self.worker.wheel).await;
         exchange.upstream.connect = Some(started.elapsed());
         match connected {
@@ -418,7 +432,7 @@ impl Attempt<'_> {
         response: &mut Response,
     ) -> Result<(), Failure> {
         let worker = self.worker;
-        let timeout = exchange.left(exchange.timeouts.upstream_head);
+        let timeout = exchange.timeouts.upstream_head;
         connection.socket.set_deadline(Direction::Read, timeout);
         for _ in 0..=INTERIM_MAX {
             response.headers.clear();
@@ -458,6 +472,9 @@ impl Attempt<'_> {
         exchange.status = 101;
         self.client.persistent.set(false);
         self.client.head_sent.set(true);
+        // A tunnel lasts as long as there is traffic, not as long as an exchange may.
+        self.client.socket.timer().end_after(Duration::ZERO);
+        connection.socket.timer().end_after(Duration::ZERO);
         let mut ends = TunnelEnds {
             client: self.client.socket,
             from_client,
@@ -575,20 +592,4 @@ fn is_idempotent(method: Method) -> bool {
         method,
         Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace
     )
-}
-
-impl Exchange<'_> {
-    /// A deadline within what is left of the whole exchange's.
-    pub fn left(&self, deadline: Duration) -> Duration {
-        if self.timeouts.request.is_zero() {
-            return deadline;
-        }
-        let left = self.timeouts.request.saturating_sub(self.started.elapsed());
-        let left = left.max(Duration::from_millis(1));
-        if deadline.is_zero() {
-            left
-        } else {
-            deadline.min(left)
-        }
-    }
 }

@@ -71,14 +71,29 @@ impl Headers {
 
     /// Serialises the fields for which `keep(interned name)` holds, runs of them in one copy.
     pub fn write(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
-        let lists = [
-            (&self.bytes, &self.fields),
-            (&self.added_bytes, &self.added),
-        ];
-        for (bytes, fields) in lists {
-            let kept = fields.iter().copied().filter(|field| keep(field.known));
-            write::fields(out, bytes, kept);
-        }
+        self.write_received(out, &keep);
+        self.write_added(out, &keep);
+    }
+
+    /// As `write`, of the fields received.
+    pub fn write_received(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+        let kept = self.fields.iter().copied();
+        write::fields(out, &self.bytes, kept.filter(|field| keep(field.known)));
+    }
+
+    /// As `write`, of the fields that edits added.
+    pub fn write_added(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+        let kept = self.added.iter().copied();
+        write::fields(
+            out,
+            &self.added_bytes,
+            kept.filter(|field| keep(field.known)),
+        );
+    }
+
+    /// Whether an edit added a field of this interned name.
+    pub fn is_added(&self, known: Known) -> bool {
+        self.added.iter().any(|field| field.known == known)
     }
 
     /// How many fields the list holds.
@@ -164,6 +179,29 @@ impl Headers {
     pub fn remove_hop_by_hop(&mut self, nominated: &Nominated) {
         let Self { bytes, fields, .. } = self;
         fields.retain(|field| !nominated.removes(*field, bytes));
+    }
+
+    /// Removes what was received under the names by which proxies speak for a client, and by which
+    /// origins are told another request than the one that was routed.
+    pub fn remove_claims(&mut self) {
+        self.fields.retain(|field| {
+            !matches!(
+                field.known,
+                Known::Forwarded
+                    | Known::XForwardedFor
+                    | Known::XForwardedProto
+                    | Known::XForwardedHost
+                    | Known::XForwardedPort
+                    | Known::XForwardedServer
+                    | Known::XForwardedPrefix
+                    | Known::XForwardedUri
+                    | Known::XForwardedMethod
+                    | Known::XForwardedClientCert
+                    | Known::XRealIp
+                    | Known::XOriginalUrl
+                    | Known::XRewriteUrl
+            )
+        });
     }
 
     /// Adds a field at the end. A value with CR, LF or NUL cannot be added: those bytes become

@@ -94,9 +94,12 @@ impl Relay<'_> {
         self.client.head_sent.set(true);
         self.send_out().await?;
         together.map_err(|error| origin_fault(&error))?;
-        while !self.body.is_done() {
+        if self.body.is_done() {
+            return Ok(());
+        }
+        loop {
             if self.try_splice().await? {
-                continue;
+                return Ok(());
             }
             let next = self
                 .body
@@ -104,14 +107,15 @@ impl Relay<'_> {
                 .await;
             match next.map_err(|error| origin_fault(&error))? {
                 Some(piece) => self.send_piece(piece).await?,
+                // Asking also gave the last piece back to the buffer, which is now empty unless
+                // the origin said more than its body.
                 None => {
                     self.out.clear();
                     write_end(&mut self.out, self.framing, &self.body);
-                    self.send_out().await?;
+                    return self.send_out().await;
                 }
             }
         }
-        Ok(())
     }
 
     /// Puts what was received with the head behind it.

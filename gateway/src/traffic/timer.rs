@@ -32,6 +32,8 @@ pub enum Direction {
 pub struct Timer {
     entry: Rc<Entry>,
     wheel: Rc<Wheel>,
+    /// The tick beyond which no deadline is set: the end of the exchange that uses the socket.
+    end: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -55,22 +57,32 @@ impl Timer {
         Self {
             entry: Rc::new(entry),
             wheel: Rc::clone(wheel),
+            end: Cell::new(NEVER),
         }
+    }
+
+    /// Lets no deadline lie more than `after` from now, whatever is set later; zero lifts that.
+    pub fn end_after(&self, after: Duration) {
+        self.end.set(self.at(after));
     }
 
     /// Sets a direction's deadline to `after` from now; zero switches it off.
     pub fn set(&self, direction: Direction, after: Duration) {
-        if after.is_zero() {
-            self.field(direction).set(NEVER);
-            return;
-        }
-        // One tick for rounding, one because the clock is read at ticks only.
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
-        let deadline = self.wheel.now.get().saturating_add(ticks);
+        let deadline = self.at(after).min(self.end.get());
         self.field(direction).set(deadline);
         if deadline < self.entry.looked_at.get() {
             self.wheel.look_at(&self.entry, deadline);
         }
+    }
+
+    /// The tick that is `after` from now; zero is never.
+    fn at(&self, after: Duration) -> u64 {
+        if after.is_zero() {
+            return NEVER;
+        }
+        // One tick for rounding, one because the clock is read at ticks only.
+        let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
+        self.wheel.now.get().saturating_add(ticks)
     }
 
     /// The present, in ticks.

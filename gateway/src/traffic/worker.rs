@@ -45,7 +45,7 @@ pub enum Command {
     Listen(ListenerSocket),
     /// Accept no more on a listener's address: what is in its queue is served, then it closes.
     Unlisten(ListenerId, SocketAddr),
-    /// Let the idle connections of a listener that was removed go.
+    /// Let the connections of a listener that was removed go.
     Release(ListenerId),
     /// Serve a connection that another worker accepted.
     Adopt(ListenerId, StdStream, SocketAddr),
@@ -311,11 +311,11 @@ impl Worker {
         }
     }
 
-    /// Lets the idle connections go for which `matches` holds.
+    /// Lets the connections go for which `matches` holds, those that serve a request after it.
     pub fn release(&self, matches: impl Fn(&Ticket) -> bool) {
         for ticket in self.register.borrow().iter().flatten() {
             if matches(ticket) {
-                ticket.end_idle();
+                ticket.release();
             }
         }
     }

@@ -8,16 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_certs::resumption::{Resumption, ResumptionSettings};
 use cardea_certs::server::{MinVersion, TlsPolicy, server_config};
-use cardea_certs::{CertificateSpec, CertificateStore, LiveCertificates, Plan};
+use cardea_certs::{CertificateSpec, CertificateStore, Failure, LiveCertificates, Plan};
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{Alpn, Document, ListenerTls as Settings, TlsVersion};
-use cardea_config::origin::Origin;
+use cardea_config::model::{
+    Alpn, Document, Domain, HostPattern, ListenerTls as Settings, TlsVersion,
+};
+use cardea_config::origin::{Located, Origin};
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use super::Found;
 use crate::telemetry::logs::chain;
 use crate::traffic::tls::ListenerTls;
+
+/// Hosts without a certificate that are told by name; whoever mends those sees the next.
+const UNCOVERED_TOLD_MAX: usize = 20;
 
 /// The certificates of a configuration, and what serves them.
 #[derive(Debug)]
@@ -112,21 +117,18 @@ impl Certificates {
     }
 
     /// Serves what is new in the certificate files, and says what was done: one line for each
-    /// certificate that was replaced, and one for each whose new files are no good.
-    pub fn refresh(&self) -> (Vec<String>, Vec<String>) {
+    /// certificate that was replaced, and a mistake for each whose new files are no good.
+    pub fn refresh(&self, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
         let refreshed = self.live.refresh(UnixTime::now());
         let replaced = refreshed
             .replaced
             .iter()
             .map(|name| format!("~ certificate {name}"));
-        let failed = refreshed.failed.iter().map(|failure| {
-            format!(
-                "certificate `{}`: {}",
-                failure.certificate,
-                chain(&failure.error)
-            )
-        });
-        (replaced.collect(), failed.collect())
+        let failed = refreshed.failed.iter();
+        (
+            replaced.collect(),
+            failed.map(|failure| mistake(failure, document)).collect(),
+        )
     }
 
     /// Replaces the ticket key if its time is over.
@@ -211,13 +213,6 @@ fn load(
     previous: Option<&Certificates>,
     document: &Document,
 ) -> Found<CertificateStore> {
-    let origin = |name: &str| {
-        let named = document
-            .certificates
-            .iter()
-            .find(|one| one.name.as_str() == name);
-        named.map(|one| one.origin)
-    };
     let before = previous
         .map(|before| before.live.load())
         .unwrap_or_default();
@@ -225,21 +220,59 @@ fn load(
     match CertificateStore::build(plan, &before, now) {
         Ok(store) => {
             let notices = store.notices(now).into_iter().map(|notice| {
-                let origin = origin(&notice.certificate);
+                let origin = origin(&notice.certificate, document);
                 Diagnostic::warning("W-certificate", origin, notice.to_string())
                     .remedy(notice.warning.remedy())
             });
-            let notices = notices.collect();
-            (Some(store), notices)
+            let mut found: Vec<_> = notices.collect();
+            found.extend(uncovered(&store, document));
+            (Some(store), found)
         }
         Err(failures) => {
-            let failed = failures.iter().map(|failure| {
-                let why = chain(&failure.error);
-                let message = format!("certificate `{}`: {why}", failure.certificate);
-                Diagnostic::error("E-certificate", origin(&failure.certificate), message)
-                    .remedy(failure.error.remedy())
-            });
+            let failed = failures.iter().map(|failure| mistake(failure, document));
             (None, failed.collect())
         }
     }
+}
+
+/// What is wrong with the files of a certificate.
+fn mistake(failure: &Failure, document: &Document) -> Diagnostic {
+    let why = chain(&failure.error);
+    let message = format!("certificate `{}`: {why}", failure.certificate);
+    let origin = origin(&failure.certificate, document);
+    Diagnostic::error("E-certificate", origin, message).remedy(failure.error.remedy())
+}
+
+/// Where the document names a certificate.
+fn origin(name: &str, document: &Document) -> Option<Origin> {
+    let mut certificates = document.certificates.iter();
+    let named = certificates.find(|one| one.name.as_str() == name);
+    named.map(|one| one.origin)
+}
+
+/// The hosts of domains on TLS listeners that no certificate names: their clients are shown the
+/// default certificate, which they will not take for the host's.
+fn uncovered(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
+    let is_secure = |domain: &Domain| {
+        let mut listeners = document.listeners.iter().filter(|one| one.tls.is_some());
+        listeners.any(|one| {
+            domain.listeners.is_empty()
+                || domain.listeners.iter().any(|name| name.value == one.name)
+        })
+    };
+    let domains = document.domains.iter().filter(|domain| is_secure(domain));
+    let hosts = domains.flat_map(|domain| &domain.hosts);
+    let uncovered = hosts.filter(|host| {
+        // Any name below a wildcard stands for all of them.
+        let example = host.suffix().map(|suffix| format!("any.{suffix}"));
+        let name = example.as_deref().unwrap_or(host.as_str());
+        store.spec_for(name, &[]).is_none()
+    });
+    let warn = |host: &Located<HostPattern>| {
+        let message = format!("no certificate covers `{}`", host.as_str());
+        Diagnostic::warning("W-host-without-certificate", Some(host.origin), message)
+            .label("clients are shown the default certificate and will refuse it")
+            .remedy("add a certificate that names the host, or serve the domain on other listeners")
+    };
+    uncovered.take(UNCOVERED_TOLD_MAX).map(warn).collect()
 }

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 
 use cardea_http1::{Framing, Version, write};
 
+use super::Ticket;
 use crate::traffic::body::Pace;
 use crate::traffic::exchange::Timeouts;
 use crate::traffic::respond::{Response, has_body};
@@ -20,6 +21,8 @@ use crate::traffic::upstream::request::stays_here;
 pub struct ClientSide<'c> {
     /// The connection.
     pub socket: &'c Socket,
+    /// Its entry in the worker's register.
+    pub ticket: &'c Ticket,
     /// The version the request was made in.
     pub version: Version,
     /// Whether the request was HEAD: its response has a head only.
@@ -67,6 +70,9 @@ impl ClientSide<'_> {
                     write::content_length(out, length);
                 }
             }
+        }
+        if self.ticket.is_released() {
+            self.persistent.set(false);
         }
         if !self.persistent.get() {
             out.extend_from_slice(b"connection: close\r\n");

@@ -92,11 +92,7 @@ impl Http1<'_> {
     async fn run(&mut self) -> Close {
         loop {
             if self.inbound.is_empty() && !self.wait().await {
-                return if self.served > 0 {
-                    Close::Orderly
-                } else {
-                    Close::Silent
-                };
+                return self.unasked();
             }
             let snapshot = self.worker.snapshot.load();
             let Some(plan) = snapshot.listener(self.ticket.listener()) else {
@@ -109,6 +105,15 @@ impl Http1<'_> {
                 return close;
             }
             self.served += 1;
+        }
+    }
+
+    /// How a connection ends on which nothing more is asked.
+    fn unasked(&self) -> Close {
+        if self.served > 0 {
+            Close::Orderly
+        } else {
+            Close::Silent
         }
     }
 
@@ -143,7 +148,7 @@ impl Http1<'_> {
             Ok(facts) => facts,
             Err(HeadEnd::Closed) => {
                 self.worker.give_request(request);
-                return Err(Close::Silent);
+                return Err(self.unasked());
             }
             Err(HeadEnd::Refused(reason, detail)) => {
                 return Err(self.refuse(snapshot, plan, request, reason, detail).await);
@@ -155,6 +160,7 @@ impl Http1<'_> {
             && self.served + 1 < plan.requests_per_connection_max;
         let client = ClientSide {
             socket: self.socket,
+            ticket: self.ticket,
             version: exchange.request.version,
             is_head: exchange.request.method == Method::Head,
             persistent: Cell::new(persistent),
@@ -246,6 +252,7 @@ impl Http1<'_> {
         let mut exchange = admit::open(self.worker, snapshot, plan, self.client, request);
         let client = ClientSide {
             socket: self.socket,
+            ticket: self.ticket,
             version: Version::Http11,
             is_head: false,
             persistent: Cell::new(false),

@@ -3,6 +3,8 @@
 //!
 //! Must not: reuse a code for another meaning. Codes are a promise; words may improve.
 
+use crate::traffic::route::PathError;
+
 macro_rules! reasons {
     ($($variant:ident $code:literal $status:literal $explanation:literal)*) => {
         /// Why the gateway answered by itself, or ended an exchange early.
@@ -83,6 +85,16 @@ reasons! {
     GatewayOverloaded "gateway_overloaded" 503 "The gateway is at its limit."
     ClientClosed "client_closed" 499 "The client closed the connection before the exchange was over."
     ClientTooSlow "client_too_slow" 499 "The client took the response too slowly."
+}
+
+impl Reason {
+    /// The reason of a path that has no normal form.
+    pub fn of_path(error: PathError) -> Self {
+        match error.is_ambiguity() {
+            true => Self::PathAmbiguous,
+            false => Self::PathInvalid,
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {

@@ -105,15 +105,17 @@ fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
         None => request.authority_bytes(),
     };
     write::field(out, b"host", host);
-    let drops_forwarded = exchange.snapshot.forwarding.x_forwarded || !exchange.peer_is_trusted;
-    request.headers.write(out, |known| match known {
+    // What a trusted peer said is told in the fields of our own, which continue it.
+    let forwarding = &exchange.snapshot.forwarding;
+    request.headers.write_received(out, |known| match known {
         Known::XForwardedFor
         | Known::XForwardedProto
         | Known::XForwardedHost
-        | Known::XForwardedPort => !drops_forwarded,
-        Known::Forwarded => exchange.peer_is_trusted && !exchange.snapshot.forwarding.forwarded,
+        | Known::XForwardedPort => !forwarding.x_forwarded,
+        Known::Forwarded => !forwarding.forwarded,
         other => !stays_here(other),
     });
+    request.headers.write_added(out, |known| !stays_here(known));
     write_identity(out, exchange);
     write_framing(out, request.framing);
     if is_upgrade {
@@ -140,6 +142,7 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
 }
 
 /// Who the client is: overwritten unless the peer is a trusted proxy, continued if it is one.
+/// A field that a policy set is the policy's.
 fn write_identity(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
     let forwarding = &exchange.snapshot.forwarding;
     if forwarding.x_forwarded {
@@ -159,38 +162,41 @@ fn write_identity(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
 
 fn write_x_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
     let headers = &exchange.request.headers;
-    let told = |known| headers.known(known).filter(|_| exchange.peer_is_trusted);
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if exchange.peer_is_trusted {
-        for (_, _, value) in headers
-            .iter()
-            .filter(|(known, _, _)| *known == Known::XForwardedFor)
-        {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
+    if !headers.is_added(Known::XForwardedFor) {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        for (known, _, value) in headers.iter() {
+            if known == Known::XForwardedFor {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
         }
+        write_address(out, exchange.client.peer.ip());
+        out.extend_from_slice(b"\r\n");
     }
-    write_address(out, exchange.client.peer.ip());
-    out.extend_from_slice(b"\r\n");
-    let scheme: &[u8] = if exchange.is_secure() {
-        b"https"
-    } else {
-        b"http"
-    };
-    write::field(
-        out,
-        b"x-forwarded-proto",
-        told(Known::XForwardedProto).unwrap_or(scheme),
-    );
-    let host = told(Known::XForwardedHost).unwrap_or(exchange.request.authority_bytes());
-    write::field(out, b"x-forwarded-host", host);
-    match told(Known::XForwardedPort) {
-        Some(port) => write::field(out, b"x-forwarded-port", port),
-        None => {
-            out.extend_from_slice(b"x-forwarded-port: ");
-            write::decimal(out, u64::from(port(exchange)));
-            out.extend_from_slice(b"\r\n");
+    if !headers.is_added(Known::XForwardedProto) {
+        let told = headers.known(Known::XForwardedProto);
+        let scheme = told.unwrap_or(scheme(exchange));
+        write::field(out, b"x-forwarded-proto", scheme);
+    }
+    if !headers.is_added(Known::XForwardedHost) {
+        let told = headers.known(Known::XForwardedHost);
+        let host = told.unwrap_or(exchange.request.authority_bytes());
+        write::field(out, b"x-forwarded-host", host);
+    }
+    if !headers.is_added(Known::XForwardedPort) {
+        out.extend_from_slice(b"x-forwarded-port: ");
+        match headers.known(Known::XForwardedPort) {
+            Some(port) => out.extend_from_slice(port),
+            None => write::decimal(out, u64::from(port(exchange))),
         }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn scheme(exchange: &Exchange<'_>) -> &'static [u8] {
+    match exchange.is_secure() {
+        true => b"https",
+        false => b"http",
     }
 }
 
@@ -202,13 +208,15 @@ fn port(exchange: &Exchange<'_>) -> u16 {
 
 /// RFC 7239: one element for this hop, after those of a trusted peer.
 fn write_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+    let headers = &exchange.request.headers;
+    if headers.is_added(Known::Forwarded) {
+        return;
+    }
     out.extend_from_slice(b"forwarded: ");
-    if exchange.peer_is_trusted {
-        for (known, _, value) in exchange.request.headers.iter() {
-            if known == Known::Forwarded {
-                out.extend_from_slice(value);
-                out.extend_from_slice(b", ");
-            }
+    for (known, _, value) in headers.iter() {
+        if known == Known::Forwarded {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
         }
     }
     out.extend_from_slice(b"for=");
@@ -224,11 +232,7 @@ fn write_forwarded(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
     out.extend_from_slice(b";host=\"");
     out.extend_from_slice(exchange.request.authority_bytes());
     out.extend_from_slice(b"\";proto=");
-    out.extend_from_slice(if exchange.is_secure() {
-        b"https"
-    } else {
-        b"http"
-    });
+    out.extend_from_slice(scheme(exchange));
     out.extend_from_slice(b"\r\n");
 }
 

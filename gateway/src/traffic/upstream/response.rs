@@ -76,6 +76,10 @@ pub async fn read_head(
     let span = loop {
         match head.receive(&mut scan, inbound.bytes(), limits) {
             Ok(Some(span)) => break span,
+            // No need to wait for the end of what will never be a head.
+            Ok(None) if !is_begun(inbound.bytes()) => {
+                return Err(Failure::answering(Reason::UpstreamMalformed));
+            }
             Ok(None) => {}
             Err(error) => return Err(Failure::answering(fault(&error))),
         }
@@ -91,6 +95,14 @@ pub async fn read_head(
     std::mem::swap(&mut response.headers.fields, &mut head.fields);
     response.headers.remove_hop_by_hop(&head.nominated);
     Ok(())
+}
+
+/// Whether these bytes can be the beginning of a status line.
+fn is_begun(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .zip(b"HTTP/")
+        .all(|(byte, expected)| byte == expected)
 }
 
 fn fault(error: &HeadError) -> Reason {
