@@ -8,6 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 
+mod sealing;
+
 /// Key exchange in order of preference. The hybrid comes first, so that what is recorded today
 /// cannot be read by a quantum computer later; the rest is for clients without it.
 const KEY_EXCHANGES: &[&dyn SupportedKxGroup] = &[
@@ -18,9 +20,12 @@ const KEY_EXCHANGES: &[&dyn SupportedKxGroup] = &[
 ];
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let provider = aws_lc_rs::default_provider();
+    let suites = provider.cipher_suites.iter().copied();
     Arc::new(CryptoProvider {
         kx_groups: KEY_EXCHANGES.to_vec(),
-        ..aws_lc_rs::default_provider()
+        cipher_suites: suites.map(sealing::sealed_here).collect(),
+        ..provider
     })
 });
 

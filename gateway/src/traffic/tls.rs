@@ -130,9 +130,12 @@ impl Session {
 
     /// Encrypts as much of `head` and then `body` as the session will hold; how much that was.
     pub fn write_plaintext(&mut self, head: &[u8], body: &[u8]) -> io::Result<usize> {
-        self.connection
-            .writer()
-            .write_vectored(&[IoSlice::new(head), IoSlice::new(body)])
+        let mut writer = self.connection.writer();
+        match (head, body) {
+            // One piece is sealed where it is; two that share a record are copied together.
+            (bytes, []) | ([], bytes) => writer.write(bytes),
+            _ => writer.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]),
+        }
     }
 
     /// Passes waiting records to `send`; how many bytes it took.
