@@ -53,7 +53,13 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
     setting("responses", before.responses == after.responses);
     setting("forwarding", before.forwarding == after.forwarding);
     setting("access_log", before.access_log == after.access_log);
-    setting("diagnostics", before.diagnostics == after.diagnostics);
+    let (log_before, log_after) = (&before.diagnostics, &after.diagnostics);
+    setting("diagnostics", log_before.level == log_after.level);
+    setting(
+        "diagnostics (takes effect after a restart)",
+        log_before.format == log_after.format
+            && log_before.queue_lines_max == log_after.queue_lines_max,
+    );
     setting("resolver", before.resolver == after.resolver);
     setting("shutdown", before.shutdown == after.shutdown);
     setting(

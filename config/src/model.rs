@@ -32,6 +32,7 @@ macro_rules! section {
 pub(crate) use section;
 
 mod listener;
+mod log_level;
 mod route;
 mod switch;
 mod upstream;
@@ -41,6 +42,7 @@ pub use listener::{
     Alpn, Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts, ListenerTls,
     TlsVersion,
 };
+pub use log_level::{LogDirectives, LogLevel};
 pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
 pub use switch::Switch;
 pub use upstream::{
@@ -114,11 +116,14 @@ impl Admin {
 section! {
     /// The gateway's own log, on standard error.
     pub struct DiagnosticsLog {
-        /// The least severe level that is written: `error`, `warn`, `info`, `debug`, `trace`, or
-        /// directives such as `info,cardea_gateway::control=debug`. It can be changed at run time.
-        pub level: String = "info".to_owned(),
+        /// The least severe level that is written: `off`, `error`, `warn`, `info`, `debug`,
+        /// `trace`; levels of modules may follow: `info,cardea_gateway::control=debug`. Libraries
+        /// are written from `warn` on unless they are named. It can be changed at run time.
+        pub level: LogDirectives = LogDirectives::level(LogLevel::Info),
         /// How lines look.
         pub format: LogFormat = LogFormat::Text,
+        /// Lines waiting for whoever reads standard error; beyond, lines are dropped and counted.
+        pub queue_lines_max: u16 = 8192,
     }
 }
 

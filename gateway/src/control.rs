@@ -34,7 +34,7 @@ use listen::Bound;
 
 use crate::admin::Admin;
 use crate::snapshot::Published;
-use crate::telemetry::logs::LogLevel;
+use crate::telemetry::logs::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::access_log::AccessLog;
 use crate::traffic::worker::{self, COMMANDS_MAX, Command, Crew, Member, WorkerParts};
@@ -60,7 +60,7 @@ pub struct Control {
     source: Source,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
-    log_level: LogLevel,
+    log: Log,
     this: Weak<Self>,
     published: Arc<Published>,
     crew: Arc<Crew>,
@@ -103,11 +103,7 @@ pub enum StartError {
 
 impl Control {
     /// Starts the workers on a first configuration.
-    pub fn start(
-        source: Source,
-        loaded: Loaded,
-        log_level: LogLevel,
-    ) -> Result<Arc<Self>, StartError> {
+    pub fn start(source: Source, loaded: Loaded, log: Log) -> Result<Arc<Self>, StartError> {
         let Loaded {
             document,
             warnings,
@@ -116,6 +112,7 @@ impl Control {
         } = loaded;
         let workers = worker_count(&document);
         let metrics = Metrics::new(workers);
+        metrics.set_diagnostics(log.dropped());
         let refused = |diagnostics: &[_]| {
             StartError::Refused(cardea_config::diagnostic::render(
                 diagnostics,
@@ -144,7 +141,7 @@ impl Control {
             source,
             metrics: Arc::clone(&metrics),
             access_log,
-            log_level,
+            log,
             published,
             crew,
             state: Mutex::new(State {

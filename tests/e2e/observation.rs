@@ -2,11 +2,11 @@
 
 use cardea_tests::gateway::Site;
 use cardea_tests::{Gateway, Origin, gateway, origin, wait};
-use serde_json::Value;
 
 use crate::fixture::{assert_refused, get, plain, plain_with, post};
 
 mod access_log;
+mod diagnostics;
 
 #[test]
 #[expect(
@@ -272,34 +272,6 @@ upstreams:
         (Some(false), Some(true)),
         "{shown}"
     );
-}
-
-#[test]
-fn the_log_level_changes_at_run_time() {
-    let origin = Origin::echo();
-    let gateway = plain(&origin);
-    let address = gateway.admin_address();
-    let put = |level: &str| {
-        let length = level.len();
-        cardea_tests::Client::connect(address).ask(format!(
-            "PUT /log-level HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{level}"
-        ))
-    };
-    assert!(gateway.admin("GET", "/log-level").text().contains("info"));
-    assert_eq!(put("debug").status, 200);
-    assert!(gateway.admin("GET", "/log-level").text().contains("debug"));
-    let response = put("shouting,=");
-    assert_eq!(response.status, 400, "{response:?}");
-    assert_eq!(put("error").status, 200);
-}
-
-#[test]
-fn the_diagnostics_log_as_json() {
-    let origin = Origin::echo();
-    let gateway = plain_with(&origin, "diagnostics: { format: json }\n");
-    let line = gateway.stderr.wait_for_line("gateway_started");
-    let line: Value = serde_json::from_str(&line).expect("JSON");
-    assert_eq!(line["level"], "INFO", "{line}");
 }
 
 #[test]

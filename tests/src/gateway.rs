@@ -118,6 +118,15 @@ impl Site {
     /// If it does not come up; what it printed is part of the message.
     #[track_caller]
     pub fn start_as_it_is(self) -> Gateway {
+        self.start_by(Process::start)
+    }
+
+    /// As `start_as_it_is`, by a function that may change the command.
+    ///
+    /// # Panics
+    /// If the gateway does not come up; what it printed is part of the message.
+    #[track_caller]
+    pub fn start_by(self, start: impl FnOnce(&mut Command) -> Process) -> Gateway {
         let ready = self.path().join("ready.json");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(self.config_path());
@@ -125,7 +134,7 @@ impl Site {
             .arg("--ready-file")
             .arg(&ready)
             .current_dir(self.path());
-        let mut process = Process::start(&mut command);
+        let mut process = start(&mut command);
         wait::until("the gateway is ready or ends", || {
             (ready.exists() || process.ended().is_some()).then_some(())
         });

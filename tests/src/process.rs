@@ -105,15 +105,26 @@ impl Process {
     /// If it cannot be started.
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_complaining_to(command, Stdio::piped())
+    }
+
+    /// As `start`, with a standard error of the caller's; only a pipe of its own is recorded.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn start_complaining_to(command: &mut Command, stderr: impl Into<Stdio>) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn();
         let mut child = child.unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let (stdout, stderr) = (Printed::default(), Printed::default());
         stdout.record(child.stdout.take().expect("a pipe"));
-        stderr.record(child.stderr.take().expect("a pipe"));
+        if let Some(pipe) = child.stderr.take() {
+            stderr.record(pipe);
+        }
         Self {
             child,
             stdout,

@@ -3,43 +3,39 @@
 //!
 //! Must not: accept two spellings where one is enough, or keep anything unchecked.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 /// Implements a value that is written as text: serde, schema, display of the parsed form.
 macro_rules! text_value {
     ($Value:ident, $pattern:expr, $description:expr) => {
-        impl<'de> Deserialize<'de> for $Value {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<str>::deserialize(deserializer)?;
+        impl<'de> serde::Deserialize<'de> for $Value {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl Serialize for $Value {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $Value {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl JsonSchema for $Value {
+        impl schemars::JsonSchema for $Value {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($Value).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
                     "type": ["string", "integer"],
                     "pattern": $pattern,
                     "description": $description,
@@ -48,6 +44,8 @@ macro_rules! text_value {
         }
     };
 }
+
+pub(super) use text_value;
 
 /// A span of time: `500ms`, `30s`, `5m`, `2h`, `1d`; `0s` switches a limit off where that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -56,9 +56,9 @@ fn from_file(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn start(source: Source, loaded: Loaded, arguments: &Arguments) -> anyhow::Result<()> {
-    let log_level = telemetry::logs::start(&loaded.document.diagnostics)
+    let (log, _flush) = telemetry::logs::start(&loaded.document.diagnostics)
         .context("the diagnostics log cannot start")?;
-    let control = Control::start(source, loaded, log_level)?;
+    let control = Control::start(source, loaded, log)?;
     let admin_address = control
         .serve_admin()
         .context("the admin listener cannot have its address")?;

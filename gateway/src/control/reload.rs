@@ -126,10 +126,8 @@ impl Control {
             self.tell_all(|| Command::Unlisten(key.id, key.address));
         }
         let level = &compiled.document.diagnostics.level;
-        if state.compiled.document.diagnostics.level != *level
-            && let Err(error) = self.log_level.set(level)
-        {
-            tracing::warn!(%error, "log_level_not_changed");
+        if state.compiled.document.diagnostics.level != *level {
+            self.log.set(level);
         }
         state.compiled = compiled;
     }

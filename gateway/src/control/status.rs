@@ -78,11 +78,12 @@ impl Backend for Control {
     }
 
     fn log_level(&self) -> String {
-        self.log_level.current()
+        self.log.directives().to_string()
     }
 
     fn set_log_level(&self, level: &str) -> Result<(), String> {
-        self.log_level.set(level).map_err(|error| error.to_string())
+        self.log.set(&level.parse()?);
+        Ok(())
     }
 
     fn reload(&self) -> Result<Value, Value> {

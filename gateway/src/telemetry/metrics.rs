@@ -17,10 +17,11 @@ mod slots;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use cells::{Cells, Chunks, OwnCells, WorkerCells};
 use slots::{Lease, Slots};
@@ -124,7 +125,7 @@ struct Shared {
     listeners: Slots<1>,
     reloads: Mutex<Reloads>,
     log: Arc<LogCounts>,
-    diagnostics_dropped: Arc<AtomicU64>,
+    diagnostics_dropped: OnceLock<ErrorCounter>,
     upstreams_in_force: Mutex<Option<Upstreams>>,
     certificates: Mutex<Vec<(String, i64)>>,
 }
@@ -160,7 +161,7 @@ impl Metrics {
             listeners: Slots::new(LISTENERS_MAX, None),
             reloads: Mutex::default(),
             log: Arc::default(),
-            diagnostics_dropped: Arc::default(),
+            diagnostics_dropped: OnceLock::new(),
             upstreams_in_force: Mutex::default(),
             certificates: Mutex::default(),
             workers,
@@ -260,9 +261,10 @@ impl Metrics {
         Arc::clone(&self.shared.log)
     }
 
-    /// Where lost lines of the diagnostics log are counted.
-    pub fn diagnostics_dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.shared.diagnostics_dropped)
+    /// Says where lost lines of the diagnostics log are counted. There is one such log, and the
+    /// first word on it stands.
+    pub fn set_diagnostics(&self, dropped: ErrorCounter) {
+        let _ = self.shared.diagnostics_dropped.set(dropped);
     }
 
     /// Everything, in the text format of Prometheus.

@@ -11,6 +11,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
 };
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::buckets::{BOUNDS_S, BUCKETS, UNITS_PER_SECOND};
 use super::cells::{CLASSES, Count, HandshakeEnd, Times, WorkerCells};
@@ -390,6 +391,7 @@ fn log(shared: &Shared, families: &mut Families) {
     families.add_count(Metric::LogLines, &[], shared_value(&log.lines));
     families.add_count(Metric::LogLinesDropped, &[], shared_value(&log.dropped));
     families.add_count(Metric::LogErrors, &[], shared_value(&log.errors));
-    let dropped = shared_value(&shared.diagnostics_dropped);
-    families.add_count(Metric::DiagnosticsDropped, &[], dropped);
+    let dropped = shared.diagnostics_dropped.get();
+    let dropped = dropped.map_or(0, ErrorCounter::dropped_lines);
+    families.add_count(Metric::DiagnosticsDropped, &[], dropped as u64);
 }
