@@ -13,6 +13,7 @@ mod demo;
 mod explain;
 mod init;
 mod reload;
+mod renewal;
 mod run;
 mod schema;
 

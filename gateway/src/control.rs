@@ -12,6 +12,7 @@ pub mod reload;
 pub mod endpoints;
 
 pub mod outlets;
+pub(crate) mod service_manager;
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -220,6 +221,7 @@ impl Control {
         supervisor.settled(NAMES_SETTLE).await;
         self.state().supervisor = Some(supervisor);
         self.ready.store(true, Ordering::Release);
+        service_manager::ready(&self.status_line());
         loop {
             let is_forced = tokio::select! {
                 _ = hangup.recv() => true,
@@ -309,6 +311,21 @@ impl Control {
     /// Turns readiness off.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
+        service_manager::stopping();
+    }
+
+    /// The process in a line.
+    fn status_line(&self) -> String {
+        let refused = match self.state().refused {
+            Some(_) => "; the newest configuration is refused",
+            None => "",
+        };
+        format!("generation {} serves{refused}", self.generation())
+    }
+
+    /// Whether traffic is welcome.
+    fn is_serving(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
     }
 
     /// Closes listeners and idle connections; what is under way may end.

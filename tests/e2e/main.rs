@@ -22,6 +22,7 @@ mod reload;
 mod responses;
 mod routing;
 mod security;
+mod service_manager;
 mod shutdown;
 mod tunnels;
 mod upstream_tls;

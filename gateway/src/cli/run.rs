@@ -8,14 +8,16 @@ use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use cardea_config::source::Loaded;
 use rustls::pki_types::UnixTime;
 use serde_json::json;
 
-use super::demo;
+use super::{demo, renewal};
 use crate::control::{Control, Source};
+use crate::telemetry::logs::Flush;
 use crate::{server, telemetry};
 
 #[derive(Debug, clap::Args)]
@@ -51,12 +53,26 @@ fn from_file(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(1));
         }
     };
-    start(Source::File(path.to_path_buf()), loaded, arguments)?;
+    start(Source::File(path.to_path_buf()), loaded, arguments)?.serve();
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(source: Source, loaded: Loaded, arguments: &Arguments) -> anyhow::Result<()> {
-    let (log, _flush) = telemetry::logs::start(&loaded.document.diagnostics)
+/// A gateway whose workers serve.
+struct Running {
+    control: Arc<Control>,
+    /// Ends the log, after everything that may still have something to say.
+    _flush: Flush,
+}
+
+impl Running {
+    /// Returns when it was told to stop and has drained.
+    fn serve(self) {
+        server::run(self.control);
+    }
+}
+
+fn start(source: Source, loaded: Loaded, arguments: &Arguments) -> anyhow::Result<Running> {
+    let (log, flush) = telemetry::logs::start(&loaded.document.diagnostics)
         .context("the diagnostics log cannot start")?;
     let control = Control::start(source, loaded, log)?;
     let admin_address = control
@@ -79,8 +95,10 @@ fn start(source: Source, loaded: Loaded, arguments: &Arguments) -> anyhow::Resul
         write_atomically(path, ready.to_string().as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    server::run(control);
-    Ok(())
+    Ok(Running {
+        control,
+        _flush: flush,
+    })
 }
 
 fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -138,7 +156,10 @@ fn quick_start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         https.port()
     );
     eprintln!("Next:  cardea init    # a first configuration file\n");
-    start(Source::Text(text), loaded, arguments)?;
+    let running = start(Source::Text(text), loaded, arguments)?;
+    renewal::start(directory, local, Arc::downgrade(&running.control))
+        .context("the local certificate cannot be kept fresh")?;
+    running.serve();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use cardea_config::source::Loaded;
 
 use super::compile::{self, Compiled};
 use super::listen::{BindError, Bound};
-use super::{Control, Source, State, status};
+use super::{Control, Source, State, service_manager, status};
 use crate::traffic::worker::Command;
 
 /// A configuration took effect.
@@ -132,13 +132,31 @@ impl Control {
         state.compiled = compiled;
     }
 
-    /// As `reload`, with the verdict in the log and the metrics. The same refusal is logged once,
-    /// however often the files are looked at.
+    /// As `reload`, with the verdict in the log and the metrics, and told to the service manager.
     pub fn reload_and_log(&self, is_forced: bool) -> Result<Verdict, Refusal> {
+        // Before it is ready and while it goes, the manager waits for other words. A look at the
+        // files that nobody asked for is no reload to it.
+        let (is_serving, before) = (self.is_serving(), self.status_line());
+        let is_told = is_serving && is_forced;
+        if is_told {
+            service_manager::reloading();
+        }
         let verdict = self.reload(is_forced);
+        self.log_verdict(&verdict, is_forced);
+        let status = self.status_line();
+        if is_told {
+            service_manager::ready(&status);
+        } else if is_serving && status != before {
+            service_manager::status(&status);
+        }
+        verdict
+    }
+
+    /// The same refusal is logged once, however often the files are looked at.
+    fn log_verdict(&self, verdict: &Result<Verdict, Refusal>, is_forced: bool) {
         let refused = verdict.as_ref().err().map(|one| one.rendered.clone());
         let before = std::mem::replace(&mut self.state().refused, refused);
-        match &verdict {
+        match verdict {
             Ok(Verdict { changes, .. }) if changes.is_empty() && !is_forced => {
                 self.metrics.reload_unchanged();
             }
@@ -159,7 +177,6 @@ impl Control {
                 }
             }
         }
-        verdict
     }
 
     /// The files whose changes matter.
