@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(found, most, "{directives}: {target}");
         };
         check("info", "cardea_gateway::server", Some(Level::INFO));
-        check("info", "pingora_core::server", Some(Level::WARN));
+        check("info", "rustls::client", Some(Level::WARN));
         check("debug", "cardea_certs", Some(Level::DEBUG));
         check("debug", "hyper::proto", Some(Level::WARN));
         check("debug,hyper=debug", "hyper::proto", Some(Level::DEBUG));

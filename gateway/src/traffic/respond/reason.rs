@@ -154,4 +154,4 @@ impl std::fmt::Display for Reason {
 }
 
 #[cfg(test)]
-mod reference;
+mod tests;

@@ -9,7 +9,7 @@ use super::Reason;
 
 const INTRODUCTION: &str = "\
 <!-- Made from gateway/src/traffic/respond/reason.rs by
-     `CARDEA_BLESS=1 cargo test -p cardea-gateway reason::reference`. -->
+     `CARDEA_BLESS=1 cargo test -p cardea-gateway reason::tests`. -->
 
 # Reasons
 
@@ -67,7 +67,7 @@ fn the_reference_page_is_current() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == page,
-        "docs/reference/reasons.md is out of date: CARDEA_BLESS=1 cargo test -p cardea-gateway reason::reference"
+        "docs/reference/reasons.md is out of date: CARDEA_BLESS=1 cargo test -p cardea-gateway reason::tests"
     );
 }
 
