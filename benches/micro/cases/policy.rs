@@ -59,7 +59,6 @@ fn chain(policies: &str) -> Work {
     let snapshot = snapshot(policies);
     let client = Client {
         peer: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
-        local: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
         tls: None,
     };
     let mut head = RequestHead::default();
@@ -127,6 +126,7 @@ fn begin<'t>(snapshot: &'t Snapshot, client: &'t Client, request: Box<Request>) 
         bytes_received: 0,
         bytes_sent: 0,
         started: Instant::now(),
+        backend: None,
         upstream: UpstreamTrace::default(),
         notes: Notes::default(),
     }
