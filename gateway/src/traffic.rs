@@ -22,6 +22,7 @@ pub mod forward;
 pub mod relay;
 pub mod splice;
 pub mod tunnel;
+pub mod upload;
 pub mod upstream;
 
 pub mod access_log;

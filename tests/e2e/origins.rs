@@ -1,7 +1,10 @@
 //! Origins that misbehave: the client gets a response with a reason, or can tell that the one it
 //! got is not whole.
 
+use std::sync::Arc;
+
 use cardea_tests::origin::{self, Connection};
+use cardea_tests::wait::Gate;
 use cardea_tests::wire::Broken;
 use cardea_tests::{Ending, Gateway, Origin, Response};
 
@@ -338,4 +341,25 @@ fn fields_of_the_origins_connection_stay_there() {
     for gone in ["x-mine", "keep-alive"] {
         assert!(!response.fields.has(gone), "{gone}: {response:?}");
     }
+}
+
+#[test]
+fn a_client_that_resets_ends_the_origins_work() {
+    let ended = Arc::new(Gate::default());
+    let noticed = Arc::clone(&ended);
+    let origin = Origin::serve(move |connection: &mut Connection| {
+        connection.request();
+        // Says nothing until the gateway lets go.
+        connection.fill().expect_err("nothing more to read");
+        noticed.open();
+    });
+    let gateway = plain(&origin);
+    let mut client = gateway.client();
+    client.send(get("a.test", "/", ""));
+    origin.wait_until("the request arrives", |origin| origin.requests().len() == 1);
+    client.into_wire().reset();
+    ended.wait();
+    let line = gateway.log_line("the exchange", |line| line["host"] == "a.test");
+    assert_eq!(line["reason"], "client_closed");
+    assert_eq!(line["status"], 499);
 }

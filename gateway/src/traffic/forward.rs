@@ -15,7 +15,7 @@ use cardea_http1::{Framing, Method, ResponseHead, Upgrade};
 
 use super::balance::HashBy;
 use super::balance::hash::hash;
-use super::body::{BodyError, BodyReader, Pace};
+use super::body::Pace;
 use super::buffer::Inbound;
 use super::connection::client::{self, ClientSide, write_pace};
 use super::exchange::Exchange;
@@ -23,24 +23,16 @@ use super::relay::{Incoming, client_fault, relay};
 use super::respond::{Reason, Reply, Response};
 use super::timer::Direction;
 use super::tunnel::{self, TunnelEnds};
+use super::upload::{RequestBody, Upload, UploadFault, client_body_fault};
 use super::upstream::connect::connect;
 use super::upstream::local::{Chosen, LocalUpstream, NoEndpoint};
 use super::upstream::outlier::Outcome;
 use super::upstream::pool::Connection;
-use super::upstream::request::{Outgoing, write_chunk, write_end};
+use super::upstream::request::Outgoing;
 use super::upstream::response::{Failure, INTERIM_MAX, read_head};
 use super::upstream::retry::{self, Failed, Sent};
 use super::upstream::set::Tried;
 use super::worker::Worker;
-
-/// The request's body on the client's connection.
-#[derive(Debug)]
-pub struct RequestBody<'c> {
-    /// What was received after the request's head.
-    pub inbound: &'c mut Inbound,
-    /// How far the body was read.
-    pub reader: BodyReader,
-}
 
 /// How an exchange with an upstream ended, once its response was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +125,7 @@ async fn attempts(
         if client.head_sent.get() {
             return Ok(End::Cut(failure.reason));
         }
-        if exchange.is_overdue() {
+        if failure.reason == Reason::ClientClosed || exchange.is_overdue() {
             return Err(Reply::new(failure.reason));
         }
         let repeat = upstream.retry(&retry::Attempt {
@@ -380,7 +372,7 @@ impl Attempt<'_> {
         let mut parts = self.worker.take_response();
         let ResponseParts { head, response } = &mut *parts;
         let result = async {
-            self.final_head(exchange, connection, inbound, head, response)
+            self.final_head_or_reset(exchange, connection, inbound, head, response)
                 .await?;
             exchange.upstream.first_byte = Some(exchange.started.elapsed());
             if response.status == 101 {
@@ -420,6 +412,30 @@ impl Attempt<'_> {
         .await;
         self.worker.give_response(parts);
         result
+    }
+
+    /// As `final_head`, unless the client resets its connection meanwhile: then nobody waits for
+    /// the origin's work. While a body is still coming, reading it tells as much.
+    async fn final_head_or_reset(
+        &self,
+        exchange: &Exchange<'_>,
+        connection: &Connection,
+        inbound: &mut Inbound,
+        head: &mut ResponseHead,
+        response: &mut Response,
+    ) -> Result<(), Failure> {
+        let mut receiving = pin!(self.final_head(exchange, connection, inbound, head, response));
+        poll_fn(|cx| {
+            let received = receiving.as_mut().poll(cx);
+            if received.is_pending()
+                && self.outgoing.is_whole
+                && self.client.socket.poll_reset(cx).is_ready()
+            {
+                return Poll::Ready(Err(Failure::answering(Reason::ClientClosed)));
+            }
+            received
+        })
+        .await
     }
 
     /// The final head, or a 101; interim heads before it are relayed, a few at most.
@@ -508,82 +524,6 @@ struct Ended {
     end: End,
     is_reusable: bool,
     outcome: Option<Outcome>,
-}
-
-/// Why the upload of a request's body stopped.
-enum UploadFault {
-    /// The client's side: too slow, cut, malformed, too large.
-    Client(Reason),
-    /// The origin no longer takes the body; it may have answered all the same.
-    Origin,
-}
-
-/// The upload of a request's body.
-struct Upload<'u> {
-    worker: &'u Worker,
-    client: &'u ClientSide<'u>,
-    connection: &'u Connection,
-    framing: Framing,
-    left_max: Option<u64>,
-    pace: Pace,
-    continue_pace: Pace,
-    sent: u64,
-}
-
-impl Upload<'_> {
-    async fn run(&mut self, body: &mut RequestBody<'_>) -> Result<(), UploadFault> {
-        let told = self.client.send_continue(&mut self.continue_pace).await;
-        told.map_err(|error| UploadFault::Client(client_fault(&error)))?;
-        let mut out = self.worker.buffers.take_output();
-        let result = self.stream(body, &mut out).await;
-        self.worker.buffers.give_output(out);
-        result
-    }
-
-    async fn stream(
-        &mut self,
-        body: &mut RequestBody<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), UploadFault> {
-        loop {
-            let next = body
-                .reader
-                .next(self.client.socket, body.inbound, &self.worker.buffers)
-                .await;
-            let next = next.map_err(|error| UploadFault::Client(client_body_fault(&error)))?;
-            out.clear();
-            let Some(piece) = next else {
-                write_end(out, self.framing, &body.reader);
-                return self.send(out).await;
-            };
-            let piece = body.inbound.range(piece);
-            self.sent += piece.len() as u64;
-            if self.left_max.is_some_and(|max| self.sent > max) {
-                return Err(UploadFault::Client(Reason::BodyTooLarge));
-            }
-            match self.framing {
-                Framing::Chunked => {
-                    write_chunk(out, piece);
-                    self.send(out).await?;
-                }
-                _ => self.send(piece).await?,
-            }
-        }
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), UploadFault> {
-        let sent = client::send(&self.connection.socket, bytes, &[], &mut self.pace).await;
-        sent.map_err(|_| UploadFault::Origin)
-    }
-}
-
-/// The reason of a fault on the client's side of a request body.
-pub fn client_body_fault(error: &BodyError) -> Reason {
-    match error {
-        BodyError::Malformed(_) => Reason::ChunkMalformed,
-        BodyError::TooSlow => Reason::BodyTimeout,
-        BodyError::Cut | BodyError::Failed(_) => Reason::ClientClosed,
-    }
 }
 
 /// Methods that may be sent twice (RFC 9110 §9.2.2).

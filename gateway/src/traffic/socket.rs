@@ -273,6 +273,26 @@ impl Socket {
         !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Waits until the peer has reset the connection. A peer that only ended its own direction may
+    /// still be waiting for its answer, and one that said something certainly is.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.stream.poll_read_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let peeked = self.stream.try_io(Interest::READABLE, || {
+                let mut byte = [0];
+                Ok(rustix::net::recv(&self.stream, &mut byte, RecvFlags::PEEK)?.0)
+            });
+            match peeked {
+                // The flag was old and is down now.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+                Ok(_) => return Poll::Pending,
+            }
+        }
+    }
+
     /// Tries an operation of somebody else's on the socket until it does not block.
     pub fn poll_io<T>(
         &self,

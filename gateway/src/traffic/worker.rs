@@ -271,7 +271,9 @@ impl Worker {
     ) {
         let client = Client { peer, tls: None };
         let socket = Socket::new(stream, &self.wheel);
-        tokio::task::spawn_local(connection::serve(Rc::clone(self), listener, socket, client));
+        let connection = connection::serve(Rc::clone(self), listener, socket, client);
+        // In a box, because a task moves its future when it begins and when it ends.
+        tokio::task::spawn_local(Box::pin(connection));
     }
 
     /// Enters a connection into the register until the guard goes.

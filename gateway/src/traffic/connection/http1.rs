@@ -18,10 +18,11 @@ use crate::snapshot::{ListenerPlan, Snapshot};
 use crate::traffic::body::{BodyReader, Pace};
 use crate::traffic::buffer::Inbound;
 use crate::traffic::exchange::{Client, Exchange, Request};
-use crate::traffic::forward::{End, RequestBody, forward};
+use crate::traffic::forward::{End, forward};
 use crate::traffic::respond::{self, Reason, Reply};
 use crate::traffic::socket::Socket;
 use crate::traffic::timer::Direction;
+use crate::traffic::upload::RequestBody;
 use crate::traffic::worker::Worker;
 use crate::traffic::{admit, finish};
 
