@@ -3,13 +3,19 @@
 //!
 //! Must not: be cut short. A user mends every mistake in one round.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
-use crate::origin::{Origin, Source, Sources};
+use crate::origin::{Origin, Sources};
+
+mod render;
+
+#[cfg(test)]
+mod tests;
+
+pub use render::{brief, render};
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The configuration is refused.
     Error,
@@ -17,8 +23,18 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// One finding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
@@ -29,9 +45,11 @@ pub struct Diagnostic {
     /// Where.
     pub origin: Option<Origin>,
     /// What is the matter at that place; shown under the line.
-    pub label: String,
+    pub label: Box<str>,
+    /// Other places it has to do with, and what is there.
+    pub related: Vec<(Origin, String)>,
     /// How to mend it.
-    pub remedy: Option<String>,
+    pub remedy: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -42,7 +60,8 @@ impl Diagnostic {
             code,
             message: message.into(),
             origin,
-            label: String::new(),
+            label: Box::default(),
+            related: Vec::new(),
             remedy: None,
         }
     }
@@ -57,14 +76,21 @@ impl Diagnostic {
 
     /// Says what is the matter at the place itself.
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
         self.label = label.into();
+        self
+    }
+
+    /// Shows another place that it has to do with.
+    #[must_use]
+    pub fn related(mut self, origin: Origin, label: impl Into<String>) -> Self {
+        self.related.push((origin, label.into()));
         self
     }
 
     /// Says how to mend it.
     #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub fn remedy(mut self, remedy: impl Into<Box<str>>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
@@ -73,22 +99,6 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
-}
-
-/// Renders findings for people, with the lines they are about.
-pub fn render(diagnostics: &[Diagnostic], sources: &Sources, color: bool) -> String {
-    let renderer = if color {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
-    let mut text = String::new();
-    for diagnostic in diagnostics {
-        text.push_str(&render_one(&renderer, diagnostic, sources));
-        text.push_str("\n\n");
-    }
-    text.push_str(&summary(diagnostics));
-    text
 }
 
 /// `2 errors, 1 warning`.
@@ -109,89 +119,28 @@ pub fn summary(diagnostics: &[Diagnostic]) -> String {
 
 /// Renders findings for programs.
 pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> serde_json::Value {
+    let place = |origin: Origin| {
+        let source = sources.find(origin.source)?;
+        let file = source.path.display().to_string();
+        (origin.line > 0).then_some((file, origin.line, origin.column))
+    };
     let one = |diagnostic: &Diagnostic| {
-        let place = diagnostic.origin.and_then(|origin| {
-            Some((
-                sources.find(origin.source)?.path.display().to_string(),
-                origin,
-            ))
+        let at = diagnostic.origin.and_then(place);
+        let related = diagnostic.related.iter().filter_map(|(origin, label)| {
+            let (file, line, column) = place(*origin)?;
+            Some(json!({ "file": file, "line": line, "column": column, "label": label }))
         });
         json!({
-            "severity": match diagnostic.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            },
+            "severity": diagnostic.severity.as_str(),
             "code": diagnostic.code,
             "message": diagnostic.message,
             "label": diagnostic.label,
             "remedy": diagnostic.remedy,
-            "file": place.as_ref().map(|(file, _)| file),
-            "line": place.as_ref().map(|(_, origin)| origin.line),
-            "column": place.as_ref().map(|(_, origin)| origin.column),
+            "file": at.as_ref().map(|(file, _, _)| file),
+            "line": at.as_ref().map(|(_, line, _)| line),
+            "column": at.as_ref().map(|(_, _, column)| column),
+            "related": related.collect::<Vec<_>>(),
         })
     };
     diagnostics.iter().map(one).collect()
-}
-
-fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, sources: &Sources) -> String {
-    let level = match diagnostic.severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-    };
-    let title = level
-        .primary_title(diagnostic.message.as_str())
-        .id(diagnostic.code);
-    let place = diagnostic
-        .origin
-        .and_then(|origin| Some((sources.find(origin.source)?, origin)))
-        .and_then(|(source, origin)| Some((source, span(source, origin)?)));
-    let path = place
-        .as_ref()
-        .map(|(source, _)| source.path.display().to_string());
-    let mut group = match (&place, &path) {
-        (Some((source, span)), Some(path)) => Group::with_title(title).element(
-            Snippet::source(&*source.text)
-                .path(path.as_str())
-                .annotation(
-                    AnnotationKind::Primary
-                        .span(span.clone())
-                        .label(diagnostic.label.as_str()),
-                ),
-        ),
-        _ => Group::with_title(title),
-    };
-    if let Some(remedy) = &diagnostic.remedy {
-        group = group.element(Level::HELP.message(remedy.as_str()));
-    }
-    renderer.render(&[group])
-}
-
-/// The bytes from an origin to the end of the word that begins there.
-fn span(source: &Source, origin: Origin) -> Option<std::ops::Range<usize>> {
-    let text = &*source.text;
-    let line_start = match origin.line {
-        0 => return None,
-        1 => 0,
-        line => text.match_indices('\n').nth(line as usize - 2)?.0 + 1,
-    };
-    let line = text
-        .get(line_start..)?
-        .split('\n')
-        .next()?
-        .trim_end_matches('\r');
-    let column = line
-        .char_indices()
-        .nth((origin.column as usize).saturating_sub(1))
-        .map_or(line.len(), |(at, _)| at);
-    let rest = line.get(column..)?;
-    let length = match rest
-        .find(" #")
-        .map_or(rest, |comment| &rest[..comment])
-        .trim_end()
-        .len()
-    {
-        0 => rest.len().min(1),
-        length => length,
-    };
-    Some(line_start + column..line_start + column + length)
 }

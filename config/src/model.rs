@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::origin::Located;
 use crate::policy::Policies;
@@ -22,6 +22,11 @@ macro_rules! section {
         #[serde(deny_unknown_fields, default)]
         pub struct $Name { $($(#[$doc])* pub $field: $Type,)* }
 
+        impl $Name {
+            /// The names of its fields.
+            pub const FIELDS: &[&str] = &[$(stringify!($field)),*];
+        }
+
         impl Default for $Name {
             fn default() -> Self {
                 Self { $($field: $default,)* }
@@ -33,8 +38,11 @@ pub(crate) use section;
 
 mod listener;
 mod log_level;
+mod rare;
+mod reference;
 mod route;
 mod switch;
+pub(crate) mod text;
 mod upstream;
 mod value;
 
@@ -43,13 +51,17 @@ pub use listener::{
     TlsVersion,
 };
 pub use log_level::{LogDirectives, LogLevel};
+pub(crate) use rare::shared;
+pub use rare::{Rare, Shared};
+pub use reference::{FilePath, SecretText};
 pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
 pub use switch::Switch;
+use text::Sound;
 pub use upstream::{
     Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
     StatusRange, Upstream, UpstreamLimits, UpstreamTls, Verify,
 };
-pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period, SecretText};
+pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period};
 
 section! {
     /// A configuration of the gateway.
@@ -58,6 +70,7 @@ section! {
         /// `domains` and `upstreams`.
         pub include: Vec<Located<String>> = Vec::new(),
         /// Worker threads; as many as there are processors if not set.
+        #[serde(deserialize_with = "workers")]
         pub workers: Option<u16> = None,
         /// The admin listener, or `off`.
         pub admin: Switch<Admin> = Switch::On(Admin::default()),
@@ -68,6 +81,7 @@ section! {
         /// How the gateway shuts down.
         pub shutdown: Shutdown = Shutdown::default(),
         /// How names of endpoints are resolved.
+        #[serde(deserialize_with = "text::sound")]
         pub resolver: Resolver = Resolver::default(),
         /// How origins are told who the client is.
         pub forwarding: Forwarding = Forwarding::default(),
@@ -87,6 +101,20 @@ section! {
     }
 }
 
+/// The most worker threads that can be asked for.
+const WORKERS_MAX: u16 = 1024;
+
+fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    struct Workers(u16);
+    impl<'de> Deserialize<'de> for Workers {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            text::within(deserializer, 1..=WORKERS_MAX, "number of workers").map(Self)
+        }
+    }
+    let workers = Option::<Workers>::deserialize(deserializer)?;
+    Ok(workers.map(|workers| workers.0))
+}
+
 section! {
     /// What an included file may hold.
     pub struct Fragment {
@@ -104,6 +132,7 @@ section! {
     /// keep it on the loopback interface.
     pub struct Admin {
         /// Where it listens.
+        #[serde(deserialize_with = "text::address")]
         pub bind: SocketAddr = Admin::DEFAULT_ADDRESS,
     }
 }
@@ -174,7 +203,7 @@ pub enum AccessLogTarget {
     /// Standard error.
     Stderr,
     /// A file, opened again when it was moved away.
-    File(String),
+    File(FilePath),
 }
 
 section! {
@@ -191,6 +220,7 @@ section! {
     /// How names of endpoints are resolved.
     pub struct Resolver {
         /// DNS servers; the system's if empty.
+        #[serde(deserialize_with = "text::addresses")]
         pub servers: Vec<SocketAddr> = Vec::new(),
         /// The shortest time an answer is kept.
         pub ttl_min: Period = Period::from_secs(1),
@@ -198,6 +228,18 @@ section! {
         pub ttl_max: Period = Period::from_secs(300),
         /// How long one query may take.
         pub timeout: Period = Period::from_secs(5),
+    }
+}
+
+impl Sound for Resolver {
+    fn check(&self) -> Result<(), String> {
+        if self.ttl_min > self.ttl_max {
+            return Err(format!(
+                "`ttl_min` ({}) is longer than `ttl_max` ({})\nmake it the shorter of the two",
+                self.ttl_min, self.ttl_max
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +275,7 @@ section! {
     /// The request id: the same in the log, at the origin, and in error responses.
     pub struct RequestId {
         /// The field that carries it.
+        #[serde(deserialize_with = "text::one::<text::EditableField, _>")]
         pub header: String = "x-request-id".to_owned(),
         /// Whose ids are kept.
         pub accept: RequestIdFrom = RequestIdFrom::FromTrusted,
@@ -269,10 +312,13 @@ section! {
         /// The form of the body.
         pub format: Option<ResponseFormat> = None,
         /// A header field that carries the reason code, or `off`.
+        #[serde(deserialize_with = "text::switched::<text::EditableField, _>")]
         pub reason_header: Option<Switch<String>> = None,
         /// The value of `Server`, or `off`; `cardea` if not set.
+        #[serde(deserialize_with = "text::switched::<text::FieldValue, _>")]
         pub server: Option<Switch<String>> = None,
         /// Bodies of your own, by reason code (`rate_limited`), status (`404`) or class (`4xx`).
+        #[serde(deserialize_with = "text::keys::<text::PageKey, _, _>")]
         pub pages: BTreeMap<String, Page> = BTreeMap::new(),
     }
 }
@@ -295,6 +341,9 @@ section! {
         /// What is sent.
         pub body: String = String::new(),
         /// Its media type.
+        #[serde(deserialize_with = "text::one::<text::FieldValue, _>")]
         pub content_type: String = "text/html; charset=utf-8".to_owned(),
     }
 }
+
+shared!(Responses);

@@ -3,9 +3,10 @@
 //!
 //! Must not: influence equality. Two elements that say the same are the same wherever they stand.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -28,7 +29,10 @@ pub struct Origin {
 
 /// The sources a document was read from.
 #[derive(Debug, Clone, Default)]
-pub struct Sources(Vec<Source>);
+pub struct Sources {
+    read: Vec<Source>,
+    watched: BTreeSet<PathBuf>,
+}
 
 /// One source.
 #[derive(Debug, Clone)]
@@ -42,30 +46,42 @@ pub struct Source {
 impl Sources {
     /// Adds a source and says how origins will name it.
     pub fn add(&mut self, path: PathBuf, text: Arc<str>) -> SourceId {
-        self.0.push(Source { path, text });
-        SourceId(u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX))
+        self.watch(path.clone());
+        self.read.push(Source { path, text });
+        SourceId(u32::try_from(self.read.len() - 1).unwrap_or(u32::MAX))
     }
 
     /// A source.
     pub fn find(&self, id: SourceId) -> Option<&Source> {
-        self.0.get(id.0 as usize)
+        self.read.get(id.0 as usize)
     }
 
     /// All of them, the document itself first.
     pub fn iter(&self) -> impl Iterator<Item = &Source> {
-        self.0.iter()
+        self.read.iter()
+    }
+
+    /// Says that a file or directory has a say in the document.
+    pub(crate) fn watch(&mut self, path: PathBuf) {
+        self.watched.insert(path);
+    }
+
+    /// What has to be watched for the document to change: its files, those of its secrets, and the
+    /// directories in which its includes look for more. They may not exist, or not yet.
+    pub fn watched(&self) -> impl Iterator<Item = &Path> {
+        self.watched.iter().map(PathBuf::as_path)
     }
 
     /// `file:line:column`, for people.
     pub fn describe(&self, origin: Origin) -> String {
         match self.find(origin.source) {
-            Some(source) => format!(
+            Some(source) if origin.line > 0 => format!(
                 "{}:{}:{}",
                 source.path.display(),
                 origin.line,
                 origin.column
             ),
-            None => "(built in)".to_owned(),
+            _ => "(built in)".to_owned(),
         }
     }
 }

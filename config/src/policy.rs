@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::shared;
+use crate::model::text::sound;
+
 mod body_limit;
 mod cors;
 mod header_edits;
@@ -17,6 +20,7 @@ mod timeouts;
 
 pub use body_limit::BodyLimit;
 pub use cors::Cors;
+pub(crate) use header_edits::is_secret;
 pub use header_edits::{Edits, HeaderEdits};
 pub use ip_access::IpAccess;
 pub use rate_limit::{RateLimit, RateLimitKey, RateLimits};
@@ -30,10 +34,10 @@ pub use timeouts::Timeouts;
 #[serde(deny_unknown_fields, default)]
 pub struct Policies {
     /// Who may come, by address. Every level has to allow the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<Box<IpAccess>>,
     /// Cross-origin requests of browsers. The most specific level wins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub cors: Option<Box<Cors>>,
     /// How many requests pass. Every level counts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,13 +46,13 @@ pub struct Policies {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<BodyLimit>,
     /// An answer that sends the client elsewhere. The most specific level wins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Box<Redirect>>,
     /// A fixed answer. The most specific level wins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub respond: Option<Box<Respond>>,
     /// What the upstream is asked for instead. The most specific level wins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Box<Rewrite>>,
     /// Header fields of requests and responses. All levels apply: gateway, domain, route.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,3 +61,5 @@ pub struct Policies {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Box<Timeouts>>,
 }
+
+shared!(Policies);

@@ -1,20 +1,27 @@
 //! Reading a document from files: the file itself, what it includes, and a fingerprint of all of
 //! it, so that a notification about a file that did not change changes nothing.
 //!
-//! Must not: follow an include of an include, or return a document with a mistake in it.
+//! Must not: return a document with a mistake in it, or keep one mistake to itself.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::diagnostic::{self, Diagnostic};
-use crate::model::{Document, Fragment};
-use crate::origin::{Located, Origin, SourceId, Sources};
-use crate::{decode, validate, yaml};
+use serde::Deserialize;
 
-/// The largest file that is read, bytes.
-const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+use crate::decode::{self, Problems, Reading};
+use crate::diagnostic::{self, Diagnostic};
+use crate::model::Document;
+use crate::origin::{Origin, SourceId, Sources};
+use crate::{validate, yaml};
+
+mod file;
+mod glob;
+mod include;
+
+#[cfg(test)]
+mod tests;
 
 /// A document that may take effect.
 #[derive(Debug)]
@@ -45,15 +52,12 @@ impl Refused {
     }
 }
 
-/// Reads the document of a file.
+/// Reads the document of a file, and what it includes.
 pub fn load(path: &Path) -> Result<Loaded, Refused> {
     let mut sources = Sources::default();
-    match read(path) {
-        Ok(text) => {
-            let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            let id = sources.add(path.to_path_buf(), Arc::clone(&text));
-            finish(sources, id, &text, Some(&base))
-        }
+    sources.watch(path.to_path_buf());
+    match file::read(path) {
+        Ok(text) => finish(path, &text, true, sources),
         Err(problem) => Err(Refused {
             diagnostics: vec![*problem],
             sources,
@@ -61,199 +65,117 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
     }
 }
 
-/// Reads a document from text; it cannot include anything.
+/// Reads a document from text. It cannot include anything; its paths are relative to the working
+/// directory.
 pub fn parse(text: &str, name: &str) -> Result<Loaded, Refused> {
-    let mut sources = Sources::default();
-    let text: Arc<str> = text.into();
-    let id = sources.add(name.into(), Arc::clone(&text));
-    finish(sources, id, &text, None)
+    finish(Path::new(name), &text.into(), false, Sources::default())
 }
 
 fn finish(
+    path: &Path,
+    text: &Arc<str>,
+    is_file: bool,
     mut sources: Sources,
-    id: SourceId,
-    text: &str,
-    base: Option<&Path>,
 ) -> Result<Loaded, Refused> {
-    let mut problems = Vec::new();
+    let reading = Reading::start();
+    let mut problems = Problems::default();
+    let base = is_file.then(|| path.parent().unwrap_or(Path::new("")));
+    reading.enter(base.unwrap_or(Path::new("")));
+    let id = sources.add(path.to_path_buf(), Arc::clone(text));
     let mut document: Option<Document> = decoded(text, id, &mut problems);
     if let Some(document) = &mut document {
-        include(document, base, &mut sources, &mut problems);
+        include::include(document, base, &reading, &mut sources, &mut problems);
     }
-    let Some(document) = document.filter(|_| !problems.iter().any(Diagnostic::is_error)) else {
-        return Err(Refused {
-            diagnostics: problems,
-            sources,
-        });
-    };
-    problems.extend(validate::validate(&document));
-    if problems.iter().any(Diagnostic::is_error) {
-        return Err(Refused {
-            diagnostics: problems,
-            sources,
+    document.as_ref().into_iter().for_each(note_tls_files);
+    let fingerprint = fingerprint(&reading, &mut sources);
+    let relations = document.as_ref().map(validate::validate);
+    let relations = relations.unwrap_or_default();
+    let refused = problems.has_errors() || relations.iter().any(Diagnostic::is_error);
+    let is_certain = !problems.has_errors();
+    let unsure = |found: &Diagnostic| !is_certain && follows(found, document.as_ref(), &problems);
+    let relations: Vec<_> = relations.into_iter().filter(|it| !unsure(it)).collect();
+    let mut diagnostics = problems.into_found();
+    diagnostics.extend(relations);
+    for found in diagnostics.iter_mut().filter(|found| found.is_error()) {
+        // What is wrong with the document as a whole is shown at its beginning.
+        found.origin.get_or_insert(Origin {
+            source: id,
+            line: 1,
+            column: 1,
         });
     }
+    // Errors first; then as they stand in the files.
+    diagnostics.sort_by_key(|found| (!found.is_error(), found.origin));
+    match document {
+        Some(document) if !refused => Ok(Loaded {
+            document,
+            warnings: diagnostics,
+            sources,
+            fingerprint,
+        }),
+        _ => Err(Refused {
+            diagnostics,
+            sources,
+        }),
+    }
+}
+
+/// Says that the document depends on the files of TLS towards upstreams, which whoever compiles it
+/// reads only then.
+fn note_tls_files(document: &Document) {
+    let all = document.upstreams.values();
+    for tls in all.filter_map(|upstream| upstream.tls.as_deref()) {
+        for path in [&tls.ca, &tls.certificate, &tls.key].into_iter().flatten() {
+            decode::note_file(path, &file::beginning(path));
+        }
+    }
+}
+
+/// A digest of all that the document was read from, which is watched from now on.
+fn fingerprint(reading: &Reading, sources: &mut Sources) -> u64 {
     let mut hasher = DefaultHasher::new();
     for source in sources.iter() {
         (&source.path, &source.text).hash(&mut hasher);
     }
-    let fingerprint = hasher.finish();
-    Ok(Loaded {
-        document,
-        warnings: problems,
-        sources,
-        fingerprint,
-    })
+    for (file, digest) in reading.files() {
+        (&file, digest).hash(&mut hasher);
+        sources.watch(file);
+    }
+    hasher.finish()
 }
 
-fn decoded<'t, T>(text: &'t str, id: SourceId, problems: &mut Vec<Diagnostic>) -> Option<T>
+fn decoded<T>(text: &str, id: SourceId, problems: &mut Problems) -> Option<T>
 where
-    T: for<'de> serde::Deserialize<'de>,
+    T: for<'de> Deserialize<'de>,
 {
     match yaml::read(text, id) {
-        Ok(root) => decode::decode(&root, problems),
+        Ok(tree) => decode::decode(tree.root(), problems),
         Err(problem) => {
-            problems.push(problem);
+            problems.add(*problem);
             None
         }
     }
 }
 
-/// Adds what the document includes, in the order of the globs and of the names they match.
-fn include(
-    document: &mut Document,
-    base: Option<&Path>,
-    sources: &mut Sources,
-    problems: &mut Vec<Diagnostic>,
-) {
-    for pattern in std::mem::take(&mut document.include) {
-        let Some(base) = base else {
-            let message = "a document that is no file cannot include files";
-            problems.push(Diagnostic::error(
-                "E-include",
-                Some(pattern.origin),
-                message,
-            ));
-            continue;
-        };
-        match matching(base, &pattern) {
-            Ok(paths) => {
-                for path in paths {
-                    add_fragment(document, &path, pattern.origin, sources, problems);
-                }
+/// Whether a finding about a document with mistakes may only follow from them: it concerns an
+/// element with a mistake in it, the document as a whole, or something that is missing where a
+/// whole section may be misspelt.
+fn follows(found: &Diagnostic, document: Option<&Document>, problems: &Problems) -> bool {
+    let lacks = |section: fn(&Document) -> bool| document.is_none_or(section);
+    let concerns = |origin| problems.is_broken(origin);
+    let is_about_a_mistake = match found.origin {
+        Some(origin) => concerns(origin),
+        None => true,
+    };
+    !found.is_error()
+        || is_about_a_mistake
+        || found.related.iter().any(|(origin, _)| concerns(*origin))
+        || match found.code {
+            "E-unknown-upstream" => lacks(|document| document.upstreams.is_empty()),
+            "E-unknown-listener" => lacks(|document| document.listeners.is_empty()),
+            "E-unknown-certificate" | "E-no-certificate" => {
+                lacks(|document| document.certificates.is_empty())
             }
-            Err(problem) => problems.push(*problem),
+            _ => false,
         }
-        document.include.push(pattern);
-    }
-}
-
-fn add_fragment(
-    document: &mut Document,
-    path: &Path,
-    origin: Origin,
-    sources: &mut Sources,
-    problems: &mut Vec<Diagnostic>,
-) {
-    if sources.iter().any(|source| source.path == path) {
-        let message = format!("{} is included twice", path.display());
-        problems.push(Diagnostic::error("E-include", Some(origin), message));
-        return;
-    }
-    let text = match read(path) {
-        Ok(text) => text,
-        Err(mut problem) => {
-            problem.origin = Some(origin);
-            problems.push(*problem);
-            return;
-        }
-    };
-    let id = sources.add(path.to_path_buf(), Arc::clone(&text));
-    let Some(fragment) = decoded::<Fragment>(&text, id, problems) else {
-        return;
-    };
-    document.certificates.extend(fragment.certificates);
-    document.domains.extend(fragment.domains);
-    for (name, upstream) in fragment.upstreams {
-        if let Some(first) = document.upstreams.get(&name) {
-            let message = format!("upstream `{name}` is defined twice");
-            let place = sources.describe(first.origin);
-            problems.push(
-                Diagnostic::error("E-duplicate-name", Some(upstream.origin), message)
-                    .remedy(format!("it is defined at {place} already")),
-            );
-            continue;
-        }
-        document.upstreams.insert(name, upstream);
-    }
-}
-
-/// The files a pattern names, relative to `base`: `*` stands for any part of a file name.
-fn matching(base: &Path, pattern: &Located<String>) -> Result<Vec<PathBuf>, Box<Diagnostic>> {
-    let fail = |message: String, remedy: &str| {
-        Box::new(Diagnostic::error("E-include", Some(pattern.origin), message).remedy(remedy))
-    };
-    let whole = base.join(&**pattern);
-    let (directory, name) = match (
-        whole.parent(),
-        whole.file_name().and_then(|name| name.to_str()),
-    ) {
-        (Some(directory), Some(name)) => (directory, name),
-        _ => {
-            return Err(fail(
-                format!("`{}` names no file", **pattern),
-                "write a file or `dir/*.yaml`",
-            ));
-        }
-    };
-    if directory.to_string_lossy().contains('*') {
-        let message = format!("`{}` has a `*` in a directory", **pattern);
-        return Err(fail(message, "`*` may stand in the file's name only"));
-    }
-    let Some((prefix, suffix)) = name.split_once('*') else {
-        return Ok(vec![whole]);
-    };
-    let entries = std::fs::read_dir(directory).map_err(|error| {
-        let message = format!(
-            "the directory {} cannot be read: {error}",
-            directory.display()
-        );
-        fail(message, "create it, or take the include out")
-    })?;
-    let fits = |name: &str| {
-        name.len() >= prefix.len() + suffix.len()
-            && name.starts_with(prefix)
-            && name.ends_with(suffix)
-            // Editors' and ConfigMaps' own files.
-            && !name.starts_with('.')
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(fits))
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    Ok(paths)
-}
-
-fn read(path: &Path) -> Result<Arc<str>, Box<Diagnostic>> {
-    let fail = |why: String| {
-        let message = format!("{} cannot be read: {why}", path.display());
-        Box::new(Diagnostic::error("E-file", None, message))
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
-    if metadata.is_dir() {
-        return Err(fail("it is a directory".to_owned()));
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(fail(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text.into()),
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            Err(fail(format!("it is not UTF-8 text (byte {at})")))
-        }
-    }
 }

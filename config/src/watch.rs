@@ -1,133 +1,181 @@
-//! Watching the files of a configuration. A notification is a hint: whoever is called compares
-//! contents. Directories are watched, not files, so that an editor's rename-on-save and the
-//! symlink swap of a ConfigMap are seen; a slow poll catches what no notification tells.
+//! Watching the files of a configuration. Directories are watched, not files, so that an editor's
+//! rename-on-save and the symlink swap of a ConfigMap are seen. A notification is a hint: contents
+//! are compared before anybody is called. A slow poll catches what no notification tells, such as
+//! changes on a network file system, or of a directory further up than the one that holds a file.
 //!
 //! Must not: read a configuration, or call back while another call is still running.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+mod directories;
+
+#[cfg(test)]
+mod tests;
+
+use directories::{Directory, digest, directories};
 
 /// Notifications that follow each other within this time are one change.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
+/// What keeps changing, such as a log in the same directory, is looked at this often.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
+
 /// How often the callback runs without a notification.
 const POLL: Duration = Duration::from_secs(30);
+
+/// Hints that wait. One is as good as many.
+const HINTS_MAX: usize = 4;
 
 /// A watch, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    paths: SyncSender<Message>,
+    shared: Arc<Shared>,
+    hints: SyncSender<()>,
 }
 
-#[derive(Debug)]
-enum Message {
-    /// Something happened in a directory.
-    Hint,
-    /// Watch these files from now on.
-    Paths(BTreeSet<PathBuf>),
-    /// The watch was dropped.
-    Stop,
+#[derive(Debug, Default)]
+struct Shared {
+    /// The files to watch from now on, until the thread takes them.
+    files: Mutex<Option<BTreeSet<PathBuf>>>,
+    is_over: AtomicBool,
 }
 
 impl Watch {
-    /// Calls `changed` on a thread of its own whenever something may have happened to a file.
+    /// Calls `changed` on a thread of its own when the contents of a watched file have changed,
+    /// when other files are to be watched, and now and then to be sure.
     pub fn start(changed: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
-        // One hint in the queue is as good as many.
-        let (sender, receiver) = sync_channel(16);
-        let hints = sender.clone();
-        std::thread::Builder::new()
-            .name("config-watch".to_owned())
-            .spawn(move || run(&receiver, hints, changed))?;
-        Ok(Self { paths: sender })
+        Self::polling(POLL, changed)
     }
 
-    /// Sets the files that are watched.
+    fn polling(poll: Duration, changed: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+        let (hints, receiver) = sync_channel(HINTS_MAX);
+        let shared = Arc::new(Shared::default());
+        let mut watcher = Thread {
+            shared: Arc::clone(&shared),
+            receiver,
+            notifier: notifier(hints.clone()),
+            poll,
+            files: BTreeSet::new(),
+            directories: BTreeSet::new(),
+            seen: 0,
+            changed,
+        };
+        std::thread::Builder::new()
+            .name("config-watch".to_owned())
+            .spawn(move || watcher.run())?;
+        Ok(Self { shared, hints })
+    }
+
+    /// Sets what is watched: files, and directories in which files may appear. They need not
+    /// exist.
     pub fn watch(&self, files: impl IntoIterator<Item = PathBuf>) {
-        // The thread ends with this handle only.
-        let _ = self.paths.send(Message::Paths(files.into_iter().collect()));
+        let files = files.into_iter().collect();
+        *lock(&self.shared.files) = Some(files);
+        // If there is no room, the thread is about to look anyway.
+        let _ = self.hints.try_send(());
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _ = self.paths.send(Message::Stop);
+        self.shared.is_over.store(true, Ordering::Release);
+        let _ = self.hints.try_send(());
     }
 }
 
-fn run(receiver: &Receiver<Message>, hints: SyncSender<Message>, mut changed: impl FnMut()) {
-    let mut watcher =
-        match notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change of it.
-            if event.is_ok_and(|event| event.kind.is_access()) {
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn notifier(hints: SyncSender<()>) -> Option<RecommendedWatcher> {
+    let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is no change of it.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = hints.try_send(());
+        }
+    });
+    match notifier {
+        Ok(notifier) => Some(notifier),
+        Err(error) => {
+            tracing::warn!(%error, "config_watch_unavailable: changes are found by polling");
+            None
+        }
+    }
+}
+
+struct Thread<F> {
+    shared: Arc<Shared>,
+    receiver: Receiver<()>,
+    notifier: Option<RecommendedWatcher>,
+    poll: Duration,
+    files: BTreeSet<PathBuf>,
+    directories: BTreeSet<Directory>,
+    /// A digest of all contents as they were when `changed` was last called.
+    seen: u64,
+    changed: F,
+}
+
+impl<F: FnMut()> Thread<F> {
+    fn run(&mut self) {
+        loop {
+            let is_hint = match self.receiver.recv_timeout(self.poll) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if is_hint {
+                self.settle();
+            }
+            if self.shared.is_over.load(Ordering::Acquire) {
                 return;
             }
-            if let Err(TrySendError::Disconnected(_)) = hints.try_send(Message::Hint) {
-                tracing::debug!("config_watch_ended");
+            let files = lock(&self.shared.files).take();
+            let is_other = files.as_ref().is_some_and(|files| *files != self.files);
+            self.files = files.unwrap_or_else(|| std::mem::take(&mut self.files));
+            self.subscribe();
+            // Taken before the call: whoever is called reads what is there by then, or later.
+            let seen = digest(&self.files);
+            let is_new = std::mem::replace(&mut self.seen, seen) != seen;
+            // A file may have changed between being read and being watched.
+            if is_new || is_other || !is_hint {
+                (self.changed)();
             }
-        }) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "config_watch_unavailable: changes are found by polling");
-                None
+        }
+    }
+
+    /// Waits until nothing happens for a moment.
+    fn settle(&self) {
+        let end = Instant::now() + DEBOUNCE_MAX;
+        while Instant::now() < end && !self.shared.is_over.load(Ordering::Acquire) {
+            if self.receiver.recv_timeout(DEBOUNCE).is_err() {
+                return;
             }
+        }
+    }
+
+    /// Watches the directories that matter now; links may lead elsewhere than before.
+    fn subscribe(&mut self) {
+        let wanted = directories(&self.files);
+        let Some(notifier) = &mut self.notifier else {
+            return;
         };
-    let mut directories = BTreeSet::new();
-    loop {
-        match receiver.recv_timeout(POLL) {
-            Ok(Message::Paths(files)) => watch(&mut watcher, &mut directories, &files),
-            Ok(Message::Hint) => {
-                let mut ended = false;
-                while let Ok(message) = receiver.recv_timeout(DEBOUNCE) {
-                    match message {
-                        Message::Hint => {}
-                        Message::Paths(files) => watch(&mut watcher, &mut directories, &files),
-                        Message::Stop => ended = true,
-                    }
-                    if ended {
-                        return;
-                    }
-                }
-                changed();
+        for gone in self.directories.difference(&wanted) {
+            // The directory may be gone itself.
+            let _ = notifier.unwatch(&gone.path);
+        }
+        for new in wanted.difference(&self.directories) {
+            if let Err(error) = notifier.watch(&new.path, RecursiveMode::NonRecursive) {
+                let directory = new.path.display();
+                tracing::warn!(%directory, %error, "directory_not_watched");
             }
-            Err(RecvTimeoutError::Timeout) => changed(),
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         }
+        self.directories = wanted;
     }
-}
-
-fn watch(
-    watcher: &mut Option<RecommendedWatcher>,
-    watched: &mut BTreeSet<PathBuf>,
-    files: &BTreeSet<PathBuf>,
-) {
-    let Some(watcher) = watcher else { return };
-    let wanted: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
-    for gone in watched.difference(&wanted) {
-        // The directory may be gone itself.
-        let _ = watcher.unwatch(gone);
-    }
-    for new in wanted.difference(watched) {
-        if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-            tracing::warn!(directory = %new.display(), %error, "directory_not_watched");
-        }
-    }
-    *watched = wanted;
-}
-
-/// The directory of a file, and that of what it is a symbolic link to.
-fn directories(file: &Path) -> Vec<PathBuf> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        Some(parent) => Some(parent.to_path_buf()),
-        None => None,
-    };
-    let target = std::fs::canonicalize(file).ok();
-    parent(file)
-        .into_iter()
-        .chain(target.as_deref().and_then(parent))
-        .collect()
 }

@@ -87,6 +87,9 @@ pub(crate) struct State {
     places: Arc<Sources>,
     /// The admin listener, and the address it was configured with.
     admin: Option<(SocketAddr, Admin)>,
+    /// The files and directories that had a say when the configuration was last read, whether it
+    /// took effect or not.
+    watched: Vec<PathBuf>,
     /// Why the files as they are now are refused, if they are.
     refused: Option<String>,
 }
@@ -152,6 +155,7 @@ impl Control {
                 supervisor: None,
                 places: status::places(&sources),
                 admin: None,
+                watched: reload::watched(&sources),
                 refused: None,
             }),
             workers: Mutex::default(),

@@ -3,9 +3,10 @@
 //! Must not: load anything; paths are paths here.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{Bind, ByteSize, HostPattern, Name, Period};
+use super::{FilePath, text};
 use crate::origin::Located;
 
 /// A listener. With `tls` it serves HTTPS.
@@ -20,7 +21,7 @@ pub struct Listener {
     #[serde(default)]
     pub hosts: Vec<HostPattern>,
     /// Open connections; beyond, new ones are closed at once.
-    #[serde(default = "connections_max")]
+    #[serde(default = "connections_max", deserialize_with = "text::positive")]
     pub connections_max: u32,
     /// What a request may look like.
     #[serde(default)]
@@ -41,18 +42,32 @@ super::section! {
     /// What a request may look like.
     pub struct HttpLimits {
         /// Bytes of a request's head.
+        #[serde(deserialize_with = "length")]
         pub head_bytes_max: ByteSize = ByteSize(32 * 1024),
         /// Fields in a request's head.
+        #[serde(deserialize_with = "text::positive")]
         pub field_count_max: u32 = 100,
         /// Bytes of a request target.
+        #[serde(deserialize_with = "length")]
         pub uri_bytes_max: ByteSize = ByteSize(8 * 1024),
         /// Requests on one connection before it is closed.
+        #[serde(deserialize_with = "text::positive")]
         pub requests_per_connection_max: u32 = 10_000,
         /// `%2F` and `%5C` in paths, which origins may or may not take for slashes.
         pub encoded_slashes: EncodedSlashes = EncodedSlashes::Reject,
         /// Whether `//` in a path is read as `/`.
         pub merge_slashes: bool = true,
     }
+}
+
+/// No request has a shorter head or target than this, bytes.
+const LENGTH_LEAST: ByteSize = ByteSize(64);
+
+/// Nothing longer is read, bytes: every connection may take as much.
+const LENGTH_MOST: ByteSize = ByteSize(1 << 30);
+
+fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    text::within(deserializer, LENGTH_LEAST..=LENGTH_MOST, "useful limit")
 }
 
 /// What happens to encoded slashes in paths.
@@ -88,6 +103,7 @@ super::section! {
         /// set, the certificate marked `default`, else the first.
         pub default_certificate: Option<Located<Name>> = None,
         /// Handshakes under way at once, per worker; beyond, connections are closed at once.
+        #[serde(deserialize_with = "text::positive")]
         pub handshakes_max: u32 = 256,
     }
 }
@@ -118,9 +134,9 @@ pub struct Certificate {
     /// Its name, in metrics and for listeners and domains to refer to.
     pub name: Name,
     /// The PEM file with the certificate and its chain.
-    pub chain: String,
+    pub chain: FilePath,
     /// The PEM file with the private key.
-    pub key: String,
+    pub key: FilePath,
     /// Whether clients get it that name no host, or one that no certificate has.
     #[serde(default)]
     pub default: bool,

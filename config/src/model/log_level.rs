@@ -115,7 +115,7 @@ impl fmt::Display for LogDirectives {
 
 text_value!(
     LogDirectives,
-    "^[A-Za-z0-9_:=, ]+$",
+    { "type": "string", "pattern": "^[A-Za-z0-9_:=, ]+$" },
     "A level (off, error, warn, info, debug, trace), or levels by module: info,cardea_gateway::control=debug"
 );
 

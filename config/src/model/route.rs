@@ -10,8 +10,8 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Responses;
 use super::value::{HostPattern, Method, Name};
+use super::{Rare, Responses, text};
 use crate::origin::{Located, Origin};
 use crate::policy::Policies;
 
@@ -32,18 +32,14 @@ pub struct Domain {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Located<Name>>,
     /// How the gateway's own responses look here.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub responses: Box<Responses>,
+    #[serde(default, skip_serializing_if = "Rare::is_default")]
+    pub responses: Rare<Responses>,
     /// Policies for every request of the domain.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub policies: Box<Policies>,
+    #[serde(default, skip_serializing_if = "Rare::is_default")]
+    pub policies: Rare<Policies>,
     /// The routes.
     #[serde(default)]
     pub routes: Vec<Located<Route>>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl Domain {
@@ -68,8 +64,8 @@ pub struct Route {
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Located<Match>>,
     /// Policies for its requests.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub policies: Box<Policies>,
+    #[serde(default, skip_serializing_if = "Rare::is_default")]
+    pub policies: Rare<Policies>,
     /// Where its requests go: an upstream, or several with weights. Not set when a policy answers.
     #[serde(default, skip_serializing_if = "Backends::is_empty")]
     pub to: Backends,
@@ -108,11 +104,11 @@ pub struct Match {
 #[serde(rename_all = "snake_case")]
 pub enum PathMatch {
     /// The whole path.
-    Exact(String),
+    Exact(#[serde(deserialize_with = "text::one::<text::PathText, _>")] String),
     /// Whole leading segments: `/api` takes `/api` and `/api/x`, not `/apix`.
-    Prefix(String),
+    Prefix(#[serde(deserialize_with = "text::one::<text::PathText, _>")] String),
     /// A regular expression for the whole path, in linear time.
-    Regex(String),
+    Regex(#[serde(deserialize_with = "text::one::<text::Pattern, _>")] String),
 }
 
 /// How a header field or query parameter matches: exactly one of `exact`, `regex` and `present`.
@@ -125,7 +121,11 @@ pub struct ValueMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<String>,
     /// A regular expression for the whole value, in linear time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::maybe::<text::Pattern, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub regex: Option<String>,
     /// Whether it has to be there, or must not be.
     #[serde(default, skip_serializing_if = "Option::is_none")]

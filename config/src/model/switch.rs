@@ -51,12 +51,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OnOrOff<T> {
     type Value = Switch<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("settings or `off`")
+        formatter.write_str("its settings or `off`")
     }
 
     fn visit_bool<E: de::Error>(self, on: bool) -> Result<Self::Value, E> {
         if on {
-            Err(E::custom("expected settings or `off`, found `true`"))
+            Err(E::custom(
+                "expected its settings or `off`, found `true`\nleave it out to have the defaults",
+            ))
         } else {
             Ok(Switch::Off)
         }

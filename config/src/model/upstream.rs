@@ -12,8 +12,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Switch;
+use super::text::{self, Sound};
 use super::value::Period;
+use super::{FilePath, Switch};
 use crate::origin::Located;
 
 super::section! {
@@ -24,6 +25,7 @@ super::section! {
         /// How requests are spread over them.
         pub balance: Balance = Balance::RoundRobin,
         /// TLS towards the endpoints; plain HTTP if not set.
+        #[serde(deserialize_with = "text::sound")]
         pub tls: Option<Box<UpstreamTls>> = None,
         /// Idle connections.
         pub pool: Pool = Pool::default(),
@@ -32,6 +34,7 @@ super::section! {
         /// Attempts after a failure.
         pub retry: Retry = Retry::default(),
         /// Active health checks; none if not set.
+        #[serde(deserialize_with = "text::sound")]
         pub health: Option<Box<Health>> = None,
         /// Passive ejection of endpoints that fail, or `off`.
         pub outlier: Switch<Outlier> = Switch::On(Outlier::default()),
@@ -196,9 +199,9 @@ pub enum HashKey {
     /// The client's address.
     ClientIp,
     /// A header field.
-    Header(String),
+    Header(#[serde(deserialize_with = "text::one::<text::FieldName, _>")] String),
     /// A cookie.
-    Cookie(String),
+    Cookie(#[serde(deserialize_with = "text::one::<text::Token, _>")] String),
     /// The path.
     Path,
 }
@@ -207,15 +210,29 @@ super::section! {
     /// TLS towards endpoints.
     pub struct UpstreamTls {
         /// A PEM file with the authorities to trust; the system's if not set.
-        pub ca: Option<String> = None,
+        pub ca: Option<FilePath> = None,
         /// A PEM file with the gateway's own certificate, for endpoints that ask for one.
-        pub certificate: Option<String> = None,
+        pub certificate: Option<FilePath> = None,
         /// The PEM file with its key.
-        pub key: Option<String> = None,
+        pub key: Option<FilePath> = None,
         /// The name asked for and expected; the endpoint's own if not set.
+        #[serde(deserialize_with = "text::maybe::<text::Host, _>")]
         pub server_name: Option<String> = None,
         /// How much of the endpoint's certificate is verified.
         pub verify: Verify = Verify::Full,
+    }
+}
+
+impl Sound for UpstreamTls {
+    fn check(&self) -> Result<(), String> {
+        let (has, lacks) = match (&self.certificate, &self.key) {
+            (Some(_), None) => ("a certificate", "key"),
+            (None, Some(_)) => ("a key", "certificate"),
+            _ => return Ok(()),
+        };
+        Err(format!(
+            "there is {has} without its `{lacks}`\nset both, or none"
+        ))
     }
 }
 
@@ -282,17 +299,31 @@ pub struct Health {
     #[serde(default)]
     pub tcp: bool,
     /// Between two checks of an endpoint.
-    #[serde(default = "interval")]
+    #[serde(default = "interval", deserialize_with = "text::positive")]
     pub interval: Period,
     /// How long one check may take.
-    #[serde(default = "timeout")]
+    #[serde(default = "timeout", deserialize_with = "text::positive")]
     pub timeout: Period,
     /// Checks in a row that make an endpoint healthy.
-    #[serde(default = "healthy_after")]
+    #[serde(default = "healthy_after", deserialize_with = "text::positive")]
     pub healthy_after: u32,
     /// Checks in a row that make it unhealthy.
-    #[serde(default = "unhealthy_after")]
+    #[serde(default = "unhealthy_after", deserialize_with = "text::positive")]
     pub unhealthy_after: u32,
+}
+
+impl Sound for Health {
+    fn check(&self) -> Result<(), String> {
+        let wrong = match (&self.http, self.tcp) {
+            (Some(_), true) => "there are two ways of checking\nkeep `http` or `tcp`",
+            (None, false) => "there is no way of checking\nadd `http: {}` or `tcp: true`",
+            (Some(http), false) if http.expect.is_empty() => {
+                "no status is expected\nwrite `expect: [200-399]`, or leave it out"
+            }
+            _ => return Ok(()),
+        };
+        Err(wrong.to_owned())
+    }
 }
 
 fn interval() -> Period {
@@ -315,8 +346,10 @@ super::section! {
     /// A request that has to be answered as expected.
     pub struct HttpCheck {
         /// The path asked for.
+        #[serde(deserialize_with = "text::one::<text::Target, _>")]
         pub path: String = "/".to_owned(),
         /// The host asked for; the endpoint's own if not set.
+        #[serde(deserialize_with = "text::maybe::<text::Authority, _>")]
         pub host: Option<String> = None,
         /// The statuses that are well: `200` or `200-399`.
         pub expect: Vec<StatusRange> = vec![StatusRange { first: 200, last: 399 }],
@@ -359,9 +392,7 @@ impl fmt::Display for StatusRange {
 
 impl<'de> Deserialize<'de> for StatusRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        crate::decode::parsed(deserializer)
     }
 }
 
@@ -389,10 +420,17 @@ super::section! {
     /// Passive ejection: an endpoint that keeps failing gets no requests for a while.
     pub struct Outlier {
         /// Failures in a row that eject an endpoint.
+        #[serde(deserialize_with = "text::positive")]
         pub consecutive_failures: u32 = 5,
         /// For how long, the first time; longer each time it happens again.
+        #[serde(deserialize_with = "text::positive")]
         pub eject_for: Period = Period::from_secs(30),
         /// The most endpoints ejected at once, percent.
+        #[serde(deserialize_with = "percent")]
         pub eject_percent_max: u8 = 50,
     }
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    text::within(deserializer, 0..=100, "percentage")
 }

@@ -11,11 +11,10 @@ use std::time::Duration;
 
 /// Implements a value that is written as text: serde, schema, display of the parsed form.
 macro_rules! text_value {
-    ($Value:ident, $pattern:expr, $description:expr) => {
+    ($Value:ident, { $($schema:tt)* }, $description:expr) => {
         impl<'de> serde::Deserialize<'de> for $Value {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                crate::decode::parsed(deserializer)
             }
         }
 
@@ -26,25 +25,16 @@ macro_rules! text_value {
         }
 
         impl schemars::JsonSchema for $Value {
-            fn inline_schema() -> bool {
-                true
-            }
-
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($Value).into()
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({
-                    "type": ["string", "integer"],
-                    "pattern": $pattern,
-                    "description": $description,
-                })
+                schemars::json_schema!({ "description": $description, $($schema)* })
             }
         }
     };
 }
-
 pub(super) use text_value;
 
 /// A span of time: `500ms`, `30s`, `5m`, `2h`, `1d`; `0s` switches a limit off where that is allowed.
@@ -88,7 +78,9 @@ impl FromStr for Period {
             .map(Duration::from_millis)
             .ok_or_else(wrong)?;
         if period > PERIOD_MAX {
-            return Err(format!("`{text}` is longer than a year"));
+            return Err(format!(
+                "`{text}` is longer than a year\nno time here has to be"
+            ));
         }
         Ok(Self(period))
     }
@@ -109,7 +101,7 @@ impl fmt::Display for Period {
 
 text_value!(
     Period,
-    "^[0-9]+(ms|s|m|h|d)$",
+    { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" },
     "A span of time: 500ms, 30s, 5m, 2h, 1d"
 );
 
@@ -153,7 +145,7 @@ impl fmt::Display for ByteSize {
 
 text_value!(
     ByteSize,
-    "^[0-9]+ ?(B|KiB|MiB|GiB)?$",
+    { "type": ["string", "integer"], "minimum": 0, "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)?$" },
     "A number of bytes: 512, 64KiB, 10MiB"
 );
 
@@ -183,7 +175,7 @@ impl FromStr for Name {
                 "`{text}` is no name\nuse letters, digits, `-`, `_` and `.`"
             ));
         }
-        Ok(Self(text.into()))
+        Ok(Self(crate::decode::intern(text)))
     }
 }
 
@@ -195,7 +187,7 @@ impl fmt::Display for Name {
 
 text_value!(
     Name,
-    "^[A-Za-z0-9._-]+$",
+    { "type": "string", "pattern": "^[A-Za-z0-9._-]+$" },
     "A name: letters, digits, '-', '_' and '.'"
 );
 
@@ -270,7 +262,7 @@ impl fmt::Display for HostPattern {
 
 text_value!(
     HostPattern,
-    r"^(\*\.)?[A-Za-z0-9._\[\]:-]+$",
+    { "type": "string", "pattern": r"^(\*\.)?[A-Za-z0-9._\[\]:-]+$" },
     "A host: example.com, or *.example.com"
 );
 
@@ -314,7 +306,7 @@ impl fmt::Display for Bind {
 
 text_value!(
     Bind,
-    "^.*:[0-9]+$",
+    { "type": "string", "pattern": "^.*:[0-9]+$" },
     "An address to listen on: 127.0.0.1:8080, [::1]:8080, :8080"
 );
 
@@ -341,7 +333,7 @@ impl fmt::Display for Network {
 
 text_value!(
     Network,
-    "^[0-9A-Fa-f.:]+(/[0-9]+)?$",
+    { "type": "string", "pattern": "^[0-9A-Fa-f.:]+(/[0-9]+)?$" },
     "A network: 10.0.0.0/8, or one address"
 );
 
@@ -377,89 +369,10 @@ impl fmt::Display for Method {
     }
 }
 
-text_value!(Method, "^[A-Z_-]+$", "A request method, in upper case");
-
-/// Text that may refer to secrets kept elsewhere: `${env:NAME}` and `${file:/path}` stand for what
-/// is there when the configuration is read. What they stand for is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText {
-    written: Box<str>,
-    value: Box<str>,
-}
-
-/// The largest file a secret is read from, bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
-
-impl SecretText {
-    /// The text with its references resolved.
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-}
-
-impl FromStr for SecretText {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut value = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, reference)) = rest.split_once("${") {
-            value.push_str(before);
-            let Some((reference, after)) = reference.split_once('}') else {
-                return Err("a reference `${…` without its `}`".to_owned());
-            };
-            value.push_str(&resolve(reference)?);
-            rest = after;
-        }
-        value.push_str(rest);
-        if value.contains(['\r', '\n', '\0']) {
-            return Err("the value has a line break, which no header field may have".to_owned());
-        }
-        Ok(Self {
-            written: text.into(),
-            value: value.into(),
-        })
-    }
-}
-
-fn resolve(reference: &str) -> Result<String, String> {
-    match reference.split_once(':') {
-        Some(("env", name)) => {
-            std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set"))
-        }
-        Some(("file", path)) => {
-            let fail = |why: String| format!("the secret file `{path}` cannot be read: {why}");
-            let size = std::fs::metadata(path)
-                .map_err(|error| fail(error.to_string()))?
-                .len();
-            if size > SECRET_BYTES_MAX {
-                return Err(fail(format!("it has more than {SECRET_BYTES_MAX} bytes")));
-            }
-            let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        _ => Err(format!(
-            "`${{{reference}}}` is no reference\nwrite `${{env:NAME}}` or `${{file:/path}}`"
-        )),
-    }
-}
-
-impl fmt::Display for SecretText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.written)
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.written, formatter)
-    }
-}
-
 text_value!(
-    SecretText,
-    ".*",
-    "Text; ${env:NAME} and ${file:/path} stand for secrets kept elsewhere"
+    Method,
+    { "type": "string", "pattern": "^[A-Z_-]+$" },
+    "A request method, in upper case"
 );
 
 #[cfg(test)]
@@ -529,23 +442,5 @@ mod tests {
         let wildcard: HostPattern = "*.example.com".parse().unwrap();
         assert!(wildcard.covers("a.b.example.com") && !wildcard.covers("example.com"));
         assert!(!wildcard.covers(".example.com") && !wildcard.covers("aexample.com"));
-    }
-
-    #[test]
-    fn secrets_are_resolved_and_never_shown() {
-        let home: SecretText = "Bearer ${env:PATH}".parse().unwrap();
-        assert!(home.value().starts_with("Bearer /"));
-        assert_eq!(
-            format!("{home:?} {home}"),
-            "\"Bearer ${env:PATH}\" Bearer ${env:PATH}"
-        );
-        for bad in [
-            "${env:CARDEA_NO_SUCH_VARIABLE}",
-            "${file:/no/such}",
-            "${x}",
-            "${env:PATH",
-        ] {
-            assert!(bad.parse::<SecretText>().is_err(), "{bad}");
-        }
     }
 }

@@ -11,23 +11,55 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::Period;
+use crate::model::text::{self, Checked, FieldName, Sound};
+
+/// The longest time a whole burst may take to come back, seconds.
+const BURST_SECONDS_MAX: f64 = 24.0 * 3600.0;
 
 crate::model::section! {
     /// How many requests pass, and what happens to the others.
     pub struct RateLimit {
         /// Requests per `per`.
+        #[serde(deserialize_with = "text::positive")]
         pub rate: u32 = 0,
         /// The time that `rate` is about.
+        #[serde(deserialize_with = "text::positive")]
         pub per: Period = Period::from_secs(1),
         /// Requests that may come at once; as many as `rate` if not set.
+        #[serde(deserialize_with = "text::positive")]
         pub burst: Option<u32> = None,
         /// What is counted separately.
         pub by: RateLimitKey = RateLimitKey::ClientIp,
         /// Keys that are remembered; beyond, the one nearest to recovery is forgotten.
+        #[serde(deserialize_with = "text::positive")]
         pub entries_max: u32 = 65_536,
         /// The status of a refusal.
+        #[serde(deserialize_with = "refusal")]
         pub status: u16 = 429,
     }
+}
+
+impl Sound for RateLimit {
+    fn check(&self) -> Result<(), String> {
+        if self.rate == 0 {
+            return Err(
+                "there is no rate\nadd `rate: 100` for a hundred requests a second".to_owned(),
+            );
+        }
+        let burst = self.burst.unwrap_or(self.rate);
+        let seconds = f64::from(burst) / f64::from(self.rate) * self.per.0.as_secs_f64();
+        if seconds > BURST_SECONDS_MAX {
+            return Err(
+                "the burst would take more than a day to come back\nmake `burst` smaller or `rate` higher"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    text::within(deserializer, 400..=599, "status of a refusal")
 }
 
 /// What a rate limit counts separately.
@@ -37,7 +69,7 @@ pub enum RateLimitKey {
     /// Each client address; an IPv6 client by its /64.
     ClientIp,
     /// Each value of a header field.
-    Header(String),
+    Header(#[serde(deserialize_with = "text::one::<FieldName, _>")] String),
     /// Nothing: all requests of the level together.
     Route,
 }
@@ -66,12 +98,14 @@ impl<'de> Deserialize<'de> for RateLimits {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimits, A::Error> {
-                let one = RateLimit::deserialize(MapAccessDeserializer::new(map))?;
+                let one = text::sound(MapAccessDeserializer::new(map))?;
                 Ok(RateLimits(vec![one]))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RateLimits, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(list)).map(RateLimits)
+                let all: Vec<Checked<RateLimit>> =
+                    Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(RateLimits(all.into_iter().map(|limit| limit.0).collect()))
             }
         }
         deserializer.deserialize_any(OneOrMany)

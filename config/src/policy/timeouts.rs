@@ -1,6 +1,6 @@
 //! Settings of `timeouts`.
 //!
-//! Must not: have defaults here; what no level sets comes from `Timeouts::defaults`.
+//! Must not: have defaults here: a level that sets nothing leaves the next one to decide.
 
 use crate::model::Period;
 

@@ -52,6 +52,10 @@ impl Control {
             Source::File(path) => cardea_config::load(path),
             Source::Text(text) => cardea_config::parse(text, "(quick start)"),
         };
+        state.watched = watched(match &loaded {
+            Ok(loaded) => &loaded.sources,
+            Err(refused) => &refused.sources,
+        });
         let Loaded {
             document,
             warnings,
@@ -181,23 +185,19 @@ impl Control {
 
     /// The files whose changes matter.
     pub(super) fn watched_files(&self) -> Vec<PathBuf> {
-        let Source::File(path) = &self.source else {
+        let Source::File(_) = &self.source else {
             return Vec::new();
         };
-        let mut files = vec![path.clone()];
         let state = self.state();
-        let base = path.parent().map(PathBuf::from).unwrap_or_default();
-        files.extend(
-            state
-                .compiled
-                .document
-                .include
-                .iter()
-                .map(|glob| base.join(&glob.value)),
-        );
+        let mut files = state.watched.clone();
         files.extend(state.compiled.certificates.files());
         files
     }
+}
+
+/// The files and directories that have a say in a configuration.
+pub(super) fn watched(sources: &Sources) -> Vec<PathBuf> {
+    sources.watched().map(PathBuf::from).collect()
 }
 
 /// Serves what is new in the certificate files; new files that are no good change nothing.

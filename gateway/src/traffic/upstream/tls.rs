@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cardea_config::model::{UpstreamTls, Verify};
@@ -151,8 +151,8 @@ impl TlsClients {
         let mut config = match &material.identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                let certificate = settings.certificate.as_deref().unwrap_or_default();
-                let key_path = settings.key.as_deref().unwrap_or_default();
+                let certificate = settings.certificate.as_deref().unwrap_or(Path::new(""));
+                let key_path = settings.key.as_deref().unwrap_or(Path::new(""));
                 let chain = certificates(certificate, chain)?;
                 let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
                     path: key_path.into(),
@@ -182,7 +182,7 @@ impl TlsClients {
         let Some(ca) = &material.ca else {
             return self.system_verifier();
         };
-        let path = settings.ca.as_deref().unwrap_or_default();
+        let path = settings.ca.as_deref().unwrap_or(Path::new(""));
         let mut roots = RootCertStore::empty();
         for certificate in certificates(path, ca)? {
             roots
@@ -223,7 +223,7 @@ fn read(path: impl Into<PathBuf>) -> Result<Vec<u8>, TlsError> {
     }
 }
 
-fn certificates(path: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
         .map_err(|source| TlsError::Pem {

@@ -207,7 +207,7 @@ fn routes() -> impl Strategy<Value = Vec<Located<Route>>> {
         Located::built_in(Route {
             name: None,
             matches,
-            policies: Box::default(),
+            policies: Default::default(),
             to: Default::default(),
         })
     });

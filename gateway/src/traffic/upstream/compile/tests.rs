@@ -125,12 +125,29 @@ fn the_rest_is_taken_over() {
 
 #[test]
 fn what_cannot_be_is_refused_all_at_once() {
-    let document = document(
-        r#"  a: { endpoints: ["127.0.0.1:80"], health: { http: { path: "no path" }, interval: 0s } }
+    let mut document = document(
+        r#"  a: { endpoints: ["127.0.0.1:80"], health: { http: {} } }
   b: { endpoints: ["127.0.0.1:80"], tls: { ca: /no/such/file.pem } }
-  c: { endpoints: ["127.0.0.1:80"], health: { http: { host: "a b" }, timeout: 0s } }
+  c: { endpoints: ["127.0.0.1:80"], health: { http: {} } }
 "#,
     );
+    // What a file cannot say, another source might.
+    let mut health = |name: &str, change: fn(&mut model::Health, &mut model::HttpCheck)| {
+        let upstream = document.upstreams.get_mut(&name.parse().expect("a name"));
+        let health = upstream.expect("it is there").value.health.as_deref_mut();
+        let health = health.expect("it has one");
+        let mut http = health.http.take().expect("it is HTTP");
+        change(health, &mut http);
+        health.http = Some(http);
+    };
+    health("a", |health, http| {
+        http.path = "no path".to_owned();
+        health.interval = model::Period::from_secs(0);
+    });
+    health("c", |health, http| {
+        http.host = Some("a b".to_owned());
+        health.timeout = model::Period::from_secs(0);
+    });
     let (compiled, found) = Upstreams::compile(None, &document);
     assert!(compiled.is_none());
     let codes: Vec<_> = found.iter().map(|diagnostic| diagnostic.code).collect();

@@ -1,6 +1,6 @@
 //! Files good and bad, and what makes two settings the same.
 
-use std::path::Path;
+use cardea_config::model::FilePath;
 
 use super::*;
 
@@ -44,8 +44,8 @@ impl Files {
         self.directory.path().join(Path::new(name))
     }
 
-    fn text(&self, name: &str) -> Option<String> {
-        Some(self.path(name).display().to_string())
+    fn text(&self, name: &str) -> Option<FilePath> {
+        Some(self.path(name).as_path().into())
     }
 }
 
@@ -105,7 +105,7 @@ fn files_that_cannot_be_used_are_named() {
 #[test]
 fn a_file_without_end_is_not_read_to_its_end() {
     let endless = UpstreamTls {
-        ca: Some("/dev/zero".into()),
+        ca: Some(Path::new("/dev/zero").into()),
         ..UpstreamTls::default()
     };
     assert!(matches!(compile(&endless), Err(TlsError::TooLarge(_))));

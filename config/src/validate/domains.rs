@@ -1,0 +1,140 @@
+//! Domains: who claims which host on which listener.
+//!
+//! Must not: take more than a sort, with ten thousand domains.
+
+use super::Names;
+use crate::decode::suggestion;
+use crate::diagnostic::Diagnostic;
+use crate::model::{Document, Domain, HostPattern, Listener};
+use crate::origin::{Located, Origin};
+
+pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
+    let mut names = Names::of("domain");
+    let listeners: Vec<&str> = (document.listeners.iter())
+        .map(|listener| listener.name.as_str())
+        .collect();
+    for domain in &document.domains {
+        found.extend(names.add(domain.label(), domain.origin));
+        if domain.hosts.is_empty() && !domain.default {
+            let message = match &domain.name {
+                Some(name) => format!("domain `{name}` has no hosts"),
+                None => "a domain without hosts".to_owned(),
+            };
+            found.push(
+                Diagnostic::error("E-no-host", Some(domain.origin), message)
+                    .remedy("add `hosts`, or `default: true` for the hosts that no domain claims"),
+            );
+        }
+        for name in &domain.listeners {
+            if !listeners.contains(&name.as_str()) {
+                let message = format!("there is no listener `{}`", **name);
+                found.push(
+                    Diagnostic::error("E-unknown-listener", Some(name.origin), message)
+                        .remedy(suggestion(name.as_str(), &listeners)),
+                );
+            }
+        }
+        isolation(document, domain, found);
+    }
+    hosts(document, found);
+    defaults(document, found);
+}
+
+/// Hosts that two domains claim on one listener.
+fn hosts(document: &Document, found: &mut Vec<Diagnostic>) {
+    let mut claims: Vec<(&Located<HostPattern>, &Domain)> = (document.domains.iter())
+        .flat_map(|domain| domain.hosts.iter().map(move |host| (host, &**domain)))
+        .collect();
+    // Stable: of two claims, the one that is written first comes first.
+    claims.sort_by_key(|(host, _)| host.as_str());
+    for same in claims.chunk_by(|(one, _), (other, _)| one.value == other.value) {
+        for (place, (host, domain)) in same.iter().enumerate() {
+            let earlier = same.iter().take(place);
+            let Some((first, other)) = earlier.clone().find(|(_, other)| meet(domain, other))
+            else {
+                continue;
+            };
+            let remedy = if std::ptr::eq(*domain, *other) {
+                "once is enough: case makes no difference"
+            } else {
+                "keep it at one domain, or serve the domains on different `listeners`"
+            };
+            let message = format!("host `{}` is claimed twice", ***host);
+            found.push(
+                Diagnostic::error("E-duplicate-host", Some(host.origin), message)
+                    .label("the second claim")
+                    .related(first.origin, "the first claim")
+                    .remedy(remedy),
+            );
+        }
+    }
+}
+
+/// Default domains that are served on one listener.
+fn defaults(document: &Document, found: &mut Vec<Diagnostic>) {
+    let mut defaults: Vec<&Located<Domain>> = Vec::new();
+    for domain in document.domains.iter().filter(|domain| domain.default) {
+        if let Some(first) = defaults.iter().find(|other| meet(domain, other)) {
+            found.push(
+                Diagnostic::error(
+                    "E-duplicate-default",
+                    Some(domain.origin),
+                    "a second default domain",
+                )
+                .related(first.origin, "the first one")
+                .remedy("keep `default: true` at one, or serve them on different `listeners`"),
+            );
+        }
+        defaults.push(domain);
+    }
+}
+
+/// Whether two domains are served on a listener together.
+fn meet(one: &Domain, other: &Domain) -> bool {
+    let everywhere = one.listeners.is_empty() || other.listeners.is_empty();
+    everywhere
+        || (one.listeners.iter())
+            .any(|name| other.listeners.iter().any(|it| it.value == name.value))
+}
+
+/// Hosts that no listener lets through to the domain.
+fn isolation(document: &Document, domain: &Located<Domain>, found: &mut Vec<Diagnostic>) {
+    let is_isolated = |listener: &&Located<Listener>| !listener.hosts.is_empty();
+    if !document
+        .listeners
+        .iter()
+        .any(|listener| is_isolated(&listener))
+    {
+        return;
+    }
+    let serving = document.listeners.iter().filter(|listener| {
+        let names = &domain.listeners;
+        names.is_empty() || names.iter().any(|name| name.value == listener.name)
+    });
+    for host in &domain.hosts {
+        let lets_through = |listener: &Located<Listener>| {
+            let own = &listener.hosts;
+            own.is_empty() || own.iter().any(|own| overlaps(own, host))
+        };
+        if serving.clone().any(lets_through) {
+            continue;
+        }
+        let kept: Vec<Origin> = serving.clone().map(|listener| listener.origin).collect();
+        let message = format!("no request for `{}` gets here", **host);
+        let mut problem = Diagnostic::warning("W-unreachable-host", Some(host.origin), message)
+            .remedy("add it to the listener's `hosts`, or take it out here");
+        if let [only] = kept.as_slice() {
+            problem = problem.related(*only, "this listener serves its own `hosts` only");
+        }
+        found.push(problem);
+    }
+}
+
+/// Whether there are hosts that fit both patterns.
+fn overlaps(one: &HostPattern, other: &HostPattern) -> bool {
+    let below = |pattern: &HostPattern, other: &HostPattern| {
+        let suffix = other.suffix();
+        pattern.covers(other.as_str()) || suffix.is_some_and(|suffix| pattern.covers(suffix))
+    };
+    one == other || below(one, other) || below(other, one)
+}

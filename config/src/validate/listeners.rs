@@ -1,0 +1,109 @@
+//! Listeners and certificates.
+//!
+//! Must not: bind an address or open a file.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::Names;
+use crate::decode::suggestion;
+use crate::diagnostic::Diagnostic;
+use crate::model::{Document, Listener};
+use crate::origin::{Located, Origin};
+
+pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
+    let mut names = Names::of("listener");
+    let mut addresses = HashMap::new();
+    for listener in &document.listeners {
+        found.extend(names.add(listener.name.as_str(), listener.origin));
+        bind(listener, &mut addresses, found);
+        tls(document, listener, found);
+    }
+    if document.listeners.is_empty() {
+        found.push(
+            Diagnostic::error("E-no-listener", None, "the gateway would listen nowhere")
+                .remedy("add `listeners: [{ name: web, bind: [\":8080\"] }]`"),
+        );
+    }
+    certificates(document, found);
+}
+
+fn bind(
+    listener: &Located<Listener>,
+    addresses: &mut HashMap<SocketAddr, Origin>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if listener.bind.is_empty() {
+        let message = format!("listener `{}` has no address", listener.name);
+        found.push(
+            Diagnostic::error("E-no-bind", Some(listener.origin), message)
+                .remedy("add `bind: [\"127.0.0.1:8080\"]`"),
+        );
+    }
+    for bind in &listener.bind {
+        let taken = bind.addresses().iter().filter_map(|address| {
+            let first = addresses.insert(*address, bind.origin)?;
+            // Port 0 is another port each time.
+            (address.port() != 0).then_some(first)
+        });
+        // Both families of `:80` are one mistake.
+        if let Some(first) = taken.fold(None, |first, other| first.or(Some(other))) {
+            let message = format!("`{}` is listened on twice", **bind);
+            found.push(
+                Diagnostic::error("E-duplicate-bind", Some(bind.origin), message)
+                    .label("the second one")
+                    .related(first, "the first one")
+                    .remedy("listen on each address once; several domains can share a listener"),
+            );
+        }
+    }
+}
+
+fn tls(document: &Document, listener: &Located<Listener>, found: &mut Vec<Diagnostic>) {
+    let Some(tls) = &listener.tls else { return };
+    if document.certificates.is_empty() {
+        let message = format!(
+            "listener `{}` serves TLS, but there is no certificate",
+            listener.name
+        );
+        found.push(
+            Diagnostic::error("E-no-certificate", Some(listener.origin), message)
+                .remedy("add one under `certificates`"),
+        );
+        return;
+    }
+    if let Some(name) = &tls.default_certificate {
+        let names: Vec<&str> = (document.certificates.iter())
+            .map(|certificate| certificate.name.as_str())
+            .collect();
+        if !names.contains(&name.as_str()) {
+            let message = format!("there is no certificate `{}`", **name);
+            found.push(
+                Diagnostic::error("E-unknown-certificate", Some(name.origin), message)
+                    .remedy(suggestion(name.as_str(), &names)),
+            );
+        }
+    }
+}
+
+fn certificates(document: &Document, found: &mut Vec<Diagnostic>) {
+    let mut names = Names::of("certificate");
+    let mut default: Option<Origin> = None;
+    for certificate in &document.certificates {
+        found.extend(names.add(certificate.name.as_str(), certificate.origin));
+        if !certificate.default {
+            continue;
+        }
+        if let Some(first) = default.replace(certificate.origin) {
+            found.push(
+                Diagnostic::error(
+                    "E-duplicate-default",
+                    Some(certificate.origin),
+                    "a second default certificate",
+                )
+                .related(first, "the first one")
+                .remedy("keep `default: true` at one"),
+            );
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Changes of real files, in the ways that editors, deployments and Kubernetes make them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::mpsc;
+
+use super::*;
+
+/// Longer than any change should take to be noticed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Watched {
+    directory: tempfile::TempDir,
+    calls: mpsc::Receiver<()>,
+    _watch: Watch,
+}
+
+impl Watched {
+    /// Prepares a directory and watches some paths in it.
+    fn new(paths: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        let (sender, calls) = mpsc::channel();
+        let watch = Watch::start(move || sender.send(()).unwrap_or(())).unwrap();
+        watch.watch(paths.iter().map(|path| directory.path().join(path)));
+        let watched = Self {
+            directory,
+            calls,
+            _watch: watch,
+        };
+        // The first call says that the paths are watched.
+        watched.called("at first");
+        watched
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn called(&self, why: &str) {
+        let called = self.calls.recv_timeout(PATIENCE);
+        assert!(called.is_ok(), "nobody was called: {why}");
+    }
+
+    /// Makes a change and waits for the call. A change in two steps may be two.
+    fn check(&self, why: &str, change: impl FnOnce(&Path)) {
+        while self.calls.try_recv().is_ok() {}
+        change(self.directory.path());
+        self.called(why);
+    }
+}
+
+#[test]
+fn a_file_is_written_in_place() {
+    let watched = Watched::new(&["c.yaml"], |dir| {
+        fs::write(dir.join("c.yaml"), "1").unwrap()
+    });
+    watched.check("written", |dir| fs::write(dir.join("c.yaml"), "2").unwrap());
+    watched.check("written again", |dir| {
+        fs::write(dir.join("c.yaml"), "3").unwrap()
+    });
+}
+
+#[test]
+fn an_editor_renames_on_save() {
+    let watched = Watched::new(&["c.yaml"], |dir| {
+        fs::write(dir.join("c.yaml"), "1").unwrap()
+    });
+    for text in ["2", "3"] {
+        watched.check("renamed", |dir| {
+            fs::write(dir.join(".c.yaml.swp"), text).unwrap();
+            fs::rename(dir.join(".c.yaml.swp"), dir.join("c.yaml")).unwrap();
+        });
+    }
+    watched.check("moved away and written anew", |dir| {
+        fs::rename(dir.join("c.yaml"), dir.join("c.yaml~")).unwrap();
+        fs::write(dir.join("c.yaml"), "4").unwrap();
+    });
+}
+
+/// What the kubelet does: files are links into `..data`, which is a link to a directory of one
+/// generation; a new generation is put beside it, and the link is replaced.
+fn publish(dir: &Path, generation: &str, text: &str) {
+    fs::create_dir(dir.join(generation)).unwrap();
+    fs::write(dir.join(generation).join("c.yaml"), text).unwrap();
+    symlink(generation, dir.join("..data_tmp")).unwrap();
+    fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+}
+
+#[test]
+fn a_config_map_is_swapped() {
+    let watched = Watched::new(&["c.yaml"], |dir| {
+        publish(dir, "..1", "1");
+        symlink("..data/c.yaml", dir.join("c.yaml")).unwrap();
+    });
+    watched.check("swapped", |dir| publish(dir, "..2", "2"));
+    fs::remove_dir_all(watched.path("..1")).unwrap();
+    watched.check("swapped again", |dir| publish(dir, "..3", "3"));
+    watched.check("the new file is written", |dir| {
+        fs::write(dir.join("..3/c.yaml"), "4").unwrap();
+    });
+}
+
+#[test]
+fn a_release_is_switched() {
+    let watched = Watched::new(&["current/etc/c.yaml"], |dir| {
+        for release in ["1", "2"] {
+            let etc = dir.join("releases").join(release).join("etc");
+            fs::create_dir_all(&etc).unwrap();
+            fs::write(etc.join("c.yaml"), release).unwrap();
+        }
+        symlink("releases/1", dir.join("current")).unwrap();
+    });
+    watched.check("switched", |dir| {
+        symlink("releases/2", dir.join("next")).unwrap();
+        fs::rename(dir.join("next"), dir.join("current")).unwrap();
+    });
+    watched.check("the file of the new release is written", |dir| {
+        fs::write(dir.join("releases/2/etc/c.yaml"), "3").unwrap();
+    });
+}
+
+#[test]
+fn files_appear_where_a_pattern_looks() {
+    let watched = Watched::new(&["domains"], |dir| {
+        fs::create_dir(dir.join("domains")).unwrap()
+    });
+    watched.check("one more", |dir| {
+        fs::write(dir.join("domains/a.yaml"), "").unwrap()
+    });
+    watched.check("one less", |dir| {
+        fs::remove_file(dir.join("domains/a.yaml")).unwrap()
+    });
+}
+
+#[test]
+fn a_directory_appears_and_is_replaced() {
+    let watched = Watched::new(&["certs/a/site.pem"], |_| {});
+    watched.check("it appears", |dir| {
+        fs::create_dir_all(dir.join("certs/a")).unwrap();
+        fs::write(dir.join("certs/a/site.pem"), "1").unwrap();
+    });
+    watched.check("it is replaced", |dir| {
+        fs::rename(dir.join("certs/a"), dir.join("old")).unwrap();
+        fs::create_dir_all(dir.join("certs/a")).unwrap();
+        fs::write(dir.join("certs/a/site.pem"), "2").unwrap();
+    });
+    watched.check("its file is written", |dir| {
+        fs::write(dir.join("certs/a/site.pem"), "3").unwrap();
+    });
+}
+
+#[test]
+fn other_files_are_watched_from_now_on() {
+    let watched = Watched::new(&["a"], |dir| fs::create_dir(dir.join("elsewhere")).unwrap());
+    let other = watched.path("elsewhere/b");
+    watched._watch.watch([other.clone()]);
+    watched.called("the files are others");
+    watched.check("written", |_| fs::write(other, "1").unwrap());
+}
+
+#[test]
+fn polling_needs_no_notification() {
+    let (sender, calls) = mpsc::channel();
+    let _watch = Watch::polling(Duration::from_millis(20), move || {
+        sender.send(()).unwrap_or(())
+    })
+    .unwrap();
+    for _ in 0..3 {
+        assert!(calls.recv_timeout(PATIENCE).is_ok());
+    }
+}
+
+#[test]
+fn a_watch_may_be_changed_and_dropped_while_it_calls() {
+    let slot: Arc<Mutex<Option<Watch>>> = Arc::default();
+    let (sender, calls) = mpsc::channel();
+    let inside = Arc::clone(&slot);
+    let mut count = 0;
+    let watch = Watch::polling(Duration::from_millis(5), move || {
+        count += 1;
+        let mut watch = lock(&inside);
+        if let Some(watch) = &*watch {
+            // More often than hints fit in the queue.
+            for number in 0..100 {
+                watch.watch([PathBuf::from(format!("/no/such/{count}/{number}"))]);
+            }
+        }
+        if count == 3 {
+            *watch = None;
+        }
+        let _ = sender.send(count);
+    });
+    *lock(&slot) = Some(watch.unwrap());
+    let counts: Vec<i32> = calls.iter().collect();
+    assert!(counts.len() >= 3, "the thread has ended after {counts:?}");
+}
+
+#[test]
+fn the_same_contents_have_the_same_digest() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a");
+    let files = BTreeSet::from([file.clone(), directory.path().to_path_buf()]);
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        digest(&files)
+    };
+    let nothing = digest(&files);
+    let one = write("1");
+    assert_ne!(nothing, one);
+    assert_eq!(write("1"), one);
+    assert_ne!(write("2"), one);
+    fs::write(directory.path().join("b"), "").unwrap();
+    assert_ne!(digest(&files), one);
+}
