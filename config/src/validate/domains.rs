@@ -14,7 +14,18 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
         .map(|listener| listener.name.as_str())
         .collect();
     for domain in &document.domains {
-        found.extend(names.add(domain.label(), domain.origin));
+        // Where the host that names two domains is claimed twice, that is the mistake.
+        let is_host_twice = || {
+            let mut others = document.domains.iter();
+            domain.name.is_none()
+                && others.any(|other| {
+                    other.origin != domain.origin
+                        && other.hosts.first() == domain.hosts.first()
+                        && meet(domain, other)
+                })
+        };
+        let twice = names.add(domain.label(), domain.origin);
+        found.extend(twice.filter(|_| !is_host_twice()));
         if domain.hosts.is_empty() && !domain.default {
             let message = match &domain.name {
                 Some(name) => format!("domain `{name}` has no hosts"),
@@ -132,9 +143,6 @@ fn isolation(document: &Document, domain: &Located<Domain>, found: &mut Vec<Diag
 
 /// Whether there are hosts that fit both patterns.
 fn overlaps(one: &HostPattern, other: &HostPattern) -> bool {
-    let below = |pattern: &HostPattern, other: &HostPattern| {
-        let suffix = other.suffix();
-        pattern.covers(other.as_str()) || suffix.is_some_and(|suffix| pattern.covers(suffix))
-    };
-    one == other || below(one, other) || below(other, one)
+    // A wildcard covers a longer one as if the asterisk were a label.
+    one == other || one.covers(other.as_str()) || other.covers(one.as_str())
 }

@@ -1,1 +1,202 @@
+//! Each relation by itself: what breaks it, and what comes close and does not.
 
+use crate::parse;
+
+const WEB: &str = "listeners: [{ name: web, bind: [':8080'] }]\n";
+const APP: &str = "upstreams: { app: { endpoints: ['127.0.0.1:3000'] } }\n";
+
+/// The codes of what is found, warnings included.
+fn codes(text: &str) -> Vec<&'static str> {
+    let found = match parse(text, "x.yaml") {
+        Ok(loaded) => loaded.warnings,
+        Err(refused) => refused.diagnostics,
+    };
+    found.iter().map(|it| it.code).collect()
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(codes(text), expected, "{text}");
+}
+
+/// Domains with the names of their listeners and their hosts, each with an answer.
+fn domains(all: &[(&str, &str)]) -> String {
+    let one = |(hosts, more): &(&str, &str)| {
+        format!("  - {{ hosts: [{hosts}], {more} policies: {{ respond: {{}} }} }}\n")
+    };
+    format!("domains:\n{}", all.iter().map(one).collect::<String>())
+}
+
+#[test]
+fn hosts_are_claimed_once_on_a_listener() {
+    let two = "listeners: [{ name: a, bind: [':1'] }, { name: b, bind: [':2'] }]\n";
+    let check = |all: &[(&str, &str)], expected: &[&str]| {
+        check(&format!("{two}{}", domains(all)), expected);
+    };
+    check(&[("x", ""), ("y", ""), ("'*.x'", "")], &[]);
+    check(&[("x", ""), ("X", "")], &["E-duplicate-host"]);
+    check(
+        &[("x", "listeners: [a],"), ("x", "name: y, listeners: [b],")],
+        &[],
+    );
+    // A domain is called by its first host, unless it has a name.
+    check(
+        &[("x", "listeners: [a],"), ("x", "listeners: [b],")],
+        &["E-duplicate-name"],
+    );
+    check(
+        &[("x", "listeners: [a],"), ("x", "")],
+        &["E-duplicate-host"],
+    );
+    check(
+        &[
+            ("x", "listeners: [a],"),
+            ("x", "name: y, listeners: [b],"),
+            ("x", "name: z, listeners: [a, b],"),
+        ],
+        &["E-duplicate-host"],
+    );
+    check(&[("'*.x'", ""), ("'*.x'", "")], &["E-duplicate-host"]);
+    check(
+        &[("x", "default: true,"), ("y", "default: true,")],
+        &["E-duplicate-default"],
+    );
+    check(
+        &[
+            ("x", "default: true, listeners: [a],"),
+            ("y", "default: true, listeners: [b],"),
+        ],
+        &[],
+    );
+    check(&[("", "")], &["E-no-host"]);
+    check(&[("", "default: true,")], &[]);
+}
+
+#[test]
+fn isolated_listeners_keep_to_their_hosts() {
+    let check = |own: &str, hosts: &str, expected: &[&str]| {
+        let listeners = format!("listeners: [{{ name: a, bind: [':1'], hosts: [{own}] }}]\n");
+        check(&format!("{listeners}{}", domains(&[(hosts, "")])), expected);
+    };
+    check("a.x", "a.x", &[]);
+    check("'*.x'", "a.x, b.a.x, '*.x', '*.a.x'", &[]);
+    check("a.x", "'*.x'", &[]);
+    check("a.x", "b.x", &["W-unreachable-host"]);
+    check("'*.x'", "x", &["W-unreachable-host"]);
+    check("'*.a.x'", "'*.b.x'", &["W-unreachable-host"]);
+}
+
+#[test]
+fn addresses_are_listened_on_once() {
+    let check = |binds: &[&str], expected: &[&str]| {
+        let one = |(place, bind): (usize, &&str)| format!("{{ name: l{place}, bind: [{bind}] }}");
+        let all: Vec<_> = binds.iter().enumerate().map(one).collect();
+        let domain = domains(&[("x", "")]);
+        check(
+            &format!("listeners: [{}]\n{domain}", all.join(", ")),
+            expected,
+        );
+    };
+    check(&["':1'", "':2'"], &[]);
+    check(&["':1'", "'127.0.0.1:1'"], &[]);
+    check(&["':1'", "'[::]:1'"], &["E-duplicate-bind"]);
+    check(&["':1', ':1'"], &["E-duplicate-bind"]);
+    check(&["':0'", "':0'"], &[]);
+    check(&[""], &["E-no-bind"]);
+    check(&[], &["E-no-listener"]);
+}
+
+#[test]
+fn routes_answer() {
+    let check = |routes: &str, expected: &[&str]| {
+        check(
+            &format!("{WEB}{APP}domains: [{{ hosts: [x], routes: [{routes}] }}]\n"),
+            expected,
+        );
+    };
+    check("{ to: app }", &[]);
+    check("{ match: [{}], to: app }", &[]);
+    check("{ to: ap }", &["E-unknown-upstream", "W-unused-upstream"]);
+    check(
+        "{ name: a }, { match: [{ methods: [GET] }], to: app }",
+        &["E-no-answer"],
+    );
+    check(
+        "{ to: app, policies: { redirect: { scheme: https } } }",
+        &["E-two-answers"],
+    );
+    check(
+        "{ policies: { redirect: { scheme: https }, respond: {} } }, { match: [{ methods: [GET] }], to: app }",
+        &["E-two-answers"],
+    );
+    check("{ to: [{ upstream: app, weight: 0 }] }", &["E-no-weight"]);
+    check("{ match: [{ methods: [GET] }], to: app }, { to: app }", &[]);
+    check("{ to: app }, { to: app }", &["W-shadowed-route"]);
+    check(
+        "{ name: route-2, to: app, match: [{ methods: [GET] }] }, { to: app }",
+        &["E-duplicate-name"],
+    );
+    let header = |header: &str| format!("{{ to: app, match: [{{ headers: [{header}] }}] }}");
+    check(&header("{ name: x }"), &["E-match"]);
+    check(
+        &header("{ name: x, exact: a, present: true }"),
+        &["E-match"],
+    );
+    check(&header("{ name: 'x y', exact: a }"), &["E-match"]);
+    check(&header("{ name: x, present: false }"), &[]);
+}
+
+/// A policy of the domain or the gateway answers for routes that do not.
+#[test]
+fn answers_are_inherited() {
+    let routes = "routes: [{ name: a }]";
+    check(
+        &format!("{WEB}domains: [{{ hosts: [x], policies: {{ respond: {{}} }}, {routes} }}]\n"),
+        &[],
+    );
+    check(
+        &format!("{WEB}policies: {{ respond: {{}} }}\ndomains: [{{ hosts: [x], {routes} }}]\n"),
+        &[],
+    );
+    check(
+        &format!("{WEB}domains: [{{ hosts: [x] }}]\n"),
+        &["W-no-route"],
+    );
+    check(WEB, &["W-no-domain"]);
+}
+
+#[test]
+fn certificates_exist() {
+    let check = |tls: &str, certificates: &str, expected: &[&str]| {
+        let domain = domains(&[("x", "")]);
+        check(
+            &format!(
+                "listeners: [{{ name: a, bind: [':1'], tls: {{ {tls} }} }}]\n{domain}certificates: [{certificates}]\n"
+            ),
+            expected,
+        );
+    };
+    let one = "{ name: n, chain: c, key: k }";
+    check("", one, &[]);
+    check("default_certificate: n", one, &[]);
+    check("default_certificate: m", one, &["E-unknown-certificate"]);
+    check("", "", &["E-no-certificate"]);
+    check("", &format!("{one}, {one}"), &["E-duplicate-name"]);
+}
+
+#[test]
+fn a_mistake_says_nothing_about_what_may_follow_from_it() {
+    // The section may be there under a misspelt name.
+    let routes = "domains: [{ hosts: [x], routes: [{ to: app }] }]\n";
+    check(
+        &format!("{WEB}{routes}upsteams: {{}}\n"),
+        &["E-unknown-field"],
+    );
+    // The broken domain may have had the answer; the other one has none.
+    check(
+        &format!(
+            "{WEB}{APP}domains: [{{ hosts: [x], routs: [] }}, {{ hosts: [x y], routes: [{{ to: a }}] }}]\n"
+        ),
+        &["E-unknown-field", "E-value", "E-unknown-upstream"],
+    );
+}

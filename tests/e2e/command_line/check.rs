@@ -112,7 +112,10 @@ fn relations_that_do_not_hold() {
         "upstreams:",
         "  - hosts: [A.TEST]\n    routes: [{ to: app }]\nupstreams:",
     );
-    assert_told(&twice, &["a.test", "cardea.yaml:8:13", "5 |", "the first claim"]);
+    assert_told(
+        &twice,
+        &["a.test", "cardea.yaml:8:13", "5 |", "the first claim"],
+    );
     assert_told(
         &SOUND.replace("      - to: app\n", "      - name: empty\n"),
         &["empty"],
