@@ -5,14 +5,15 @@
 //!
 //! Must not: read a configuration, or call back while another call is still running.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 mod directories;
 
@@ -44,6 +45,8 @@ pub struct Watch {
 struct Shared {
     /// The files to watch from now on, until the thread takes them.
     files: Mutex<Option<BTreeSet<PathBuf>>>,
+    /// What the watched files are, all links followed, as a notification names them.
+    targets: Mutex<HashSet<PathBuf>>,
     is_over: AtomicBool,
 }
 
@@ -60,7 +63,7 @@ impl Watch {
         let mut watcher = Thread {
             shared: Arc::clone(&shared),
             receiver,
-            notifier: notifier(hints.clone()),
+            notifier: notifier(&shared, hints.clone()),
             poll,
             files: BTreeSet::new(),
             directories: BTreeSet::new(),
@@ -94,12 +97,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn notifier(hints: SyncSender<()>) -> Option<RecommendedWatcher> {
+fn notifier(shared: &Arc<Shared>, hints: SyncSender<()>) -> Option<RecommendedWatcher> {
+    let shared = Arc::clone(shared);
     let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file is no change of it.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            let _ = hints.try_send(());
+        if event.is_ok_and(|event| is_noise(&event, &lock(&shared.targets))) {
+            return;
         }
+        let _ = hints.try_send(());
     });
     match notifier {
         Ok(notifier) => Some(notifier),
@@ -107,6 +111,18 @@ fn notifier(hints: SyncSender<()>) -> Option<RecommendedWatcher> {
             tracing::warn!(%error, "config_watch_unavailable: changes are found by polling");
             None
         }
+    }
+}
+
+/// Whether an event cannot concern the watched files: somebody reads one, or writes into another
+/// file beside them, such as a log. Any file may become a watched one by being made or renamed.
+fn is_noise(event: &Event, targets: &HashSet<PathBuf>) -> bool {
+    match event.kind {
+        EventKind::Access(_) => true,
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            !event.paths.is_empty() && event.paths.iter().all(|path| !targets.contains(path))
+        }
+        _ => false,
     }
 }
 
@@ -162,6 +178,8 @@ impl<F: FnMut()> Thread<F> {
 
     /// Watches the directories that matter now; links may lead elsewhere than before.
     fn subscribe(&mut self) {
+        let targets = self.files.iter().filter_map(|file| file.canonicalize().ok());
+        *lock(&self.shared.targets) = targets.collect();
         let wanted = directories(&self.files);
         let Some(notifier) = &mut self.notifier else {
             return;

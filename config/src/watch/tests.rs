@@ -214,3 +214,32 @@ fn the_same_contents_have_the_same_digest() {
     fs::write(directory.path().join("b"), "").unwrap();
     assert_ne!(digest(&files), one);
 }
+
+#[test]
+fn writing_into_a_file_beside_is_noise() {
+    let data = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+    let event = |kind, path: &str| Event::new(kind).add_path(path.into());
+    let targets = HashSet::from([PathBuf::from("/etc/c.yaml")]);
+    assert!(is_noise(&event(data, "/etc/access.log"), &targets));
+    assert!(!is_noise(&event(data, "/etc/c.yaml"), &targets));
+    // An overflow of the queue names no file.
+    assert!(!is_noise(&Event::new(data), &targets));
+    let made = EventKind::Create(notify::event::CreateKind::File);
+    assert!(!is_noise(&event(made, "/etc/d.yaml"), &targets));
+    let opened = EventKind::Access(notify::event::AccessKind::Any);
+    assert!(is_noise(&event(opened, "/etc/c.yaml"), &targets));
+}
+
+#[test]
+fn a_file_behind_a_link_is_written_in_place() {
+    let watched = Watched::new(&["c.yaml"], |dir| {
+        fs::create_dir(dir.join("real")).unwrap();
+        fs::write(dir.join("real/c.yaml"), "1").unwrap();
+        symlink("real/c.yaml", dir.join("c.yaml")).unwrap();
+    });
+    for text in ["2", "3"] {
+        watched.check("written behind the link", |dir| {
+            fs::write(dir.join("real/c.yaml"), text).unwrap();
+        });
+    }
+}
