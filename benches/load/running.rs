@@ -114,6 +114,8 @@ impl<'p> Running<'p> {
             ("generation", "0".to_owned()),
         ]
         .into();
+        // Beside the configuration, every line of a log would wake those that watch the directory.
+        fs::create_dir(directory.join("log"))?;
         let files = expand(proxy.template(), &values)?;
         for (name, content) in &files {
             fs::write(directory.join(name), content)?;
