@@ -15,7 +15,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::error::{Error, Failure, Notice, Warning};
 use crate::files::ContentHash;
-use crate::load::{Certificate, Source, Stamps};
+use crate::load::{Certificate, Details, Source, Stamps};
 
 mod names;
 
@@ -140,6 +140,12 @@ impl CertificateStore {
     /// The place in the configuration of what [`lookup`](Self::lookup) finds, for explanations.
     pub fn spec_for(&self, host: &str, schemes: &[SignatureScheme]) -> Option<&CertificateSpec> {
         self.plan.certificates.get(self.position(host, schemes)?)
+    }
+
+    /// The facts about what [`lookup`](Self::lookup) finds, for warnings.
+    pub fn details_for(&self, host: &str) -> Option<&Details> {
+        let entry = self.entries.get(self.position(host, &[])?)?;
+        Some(&entry.certificate.details)
     }
 
     fn position(&self, host: &str, schemes: &[SignatureScheme]) -> Option<usize> {

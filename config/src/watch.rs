@@ -178,7 +178,10 @@ impl<F: FnMut()> Thread<F> {
 
     /// Watches the directories that matter now; links may lead elsewhere than before.
     fn subscribe(&mut self) {
-        let targets = self.files.iter().filter_map(|file| file.canonicalize().ok());
+        let targets = self
+            .files
+            .iter()
+            .filter_map(|file| file.canonicalize().ok());
         *lock(&self.shared.targets) = targets.collect();
         let wanted = directories(&self.files);
         let Some(notifier) = &mut self.notifier else {

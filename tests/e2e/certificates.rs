@@ -119,6 +119,41 @@ fn the_certificate_is_chosen_by_name() {
 }
 
 #[test]
+fn a_domain_chooses_its_certificate() {
+    let chosen = |name: &str| {
+        let domain = format!("name: b, certificate: {name}, hosts: [b.w.test, b.test]");
+        CONFIG.replace(
+            "domains:",
+            &format!("domains:\n  - {{ {domain}, routes: [{{ to: origin }}] }}"),
+        )
+    };
+    let secure = Secure::with(&chosen("wild"));
+    for (name, subject) in [
+        ("b.test", "CN=*.w.test"),
+        ("b.w.test", "CN=*.w.test"),
+        ("a.test", "CN=a.test"),
+    ] {
+        assert_eq!(secure.subject_for(name), subject, "{name}");
+    }
+    // What it chose is no good for one of its hosts, and whoever checks is told.
+    let site = secure.gateway.site();
+    let path = site.config_path();
+    let told = site.cardea(&["check", "--config", &path.display().to_string()]);
+    assert!(
+        told.stderr.contains("no certificate covers `b.test`"),
+        "{told:?}"
+    );
+    assert!(!told.stderr.contains("covers `b.w.test`"), "{told:?}");
+    // Another choice takes effect like any other change.
+    let origin = secure.origin.address();
+    secure
+        .gateway
+        .configure(&chosen("exact"), &[("origin", &origin)]);
+    assert_eq!(secure.gateway.reload().code, Some(0));
+    assert_eq!(secure.subject_for("b.w.test"), "CN=a.test");
+}
+
+#[test]
 fn versions_and_alpn() {
     use rustls::version::{TLS12, TLS13};
     let secure = Secure::start();

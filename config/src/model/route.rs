@@ -28,6 +28,10 @@ pub struct Domain {
     /// Whether it takes requests for hosts that no domain claims.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
+    /// The certificate that its clients get, whatever names it has. If not set, the one that names
+    /// the host they ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Located<Name>>,
     /// The listeners it is served on; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Located<Name>>,

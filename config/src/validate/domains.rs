@@ -2,7 +2,10 @@
 //!
 //! Must not: take more than a sort, with ten thousand domains.
 
+use std::collections::HashSet;
+
 use super::Names;
+use super::listeners::unknown_certificate;
 use crate::decode::suggestion;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Document, Domain, HostPattern, Listener};
@@ -12,6 +15,9 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
     let mut names = Names::of("domain");
     let listeners: Vec<&str> = (document.listeners.iter())
         .map(|listener| listener.name.as_str())
+        .collect();
+    let certificates: HashSet<&str> = (document.certificates.iter())
+        .map(|certificate| certificate.name.as_str())
         .collect();
     for domain in &document.domains {
         // Where the host that names two domains is claimed twice, that is the mistake.
@@ -45,6 +51,9 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
                 );
             }
         }
+        let chosen =
+            (domain.certificate.as_ref()).filter(|name| !certificates.contains(name.as_str()));
+        found.extend(chosen.and_then(|name| unknown_certificate(document, name)));
         isolation(document, domain, found);
     }
     hosts(document, found);

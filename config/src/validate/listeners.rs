@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::Names;
 use crate::decode::suggestion;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Document, Listener};
+use crate::model::{Document, Listener, Name};
 use crate::origin::{Located, Origin};
 
 pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
@@ -73,17 +73,24 @@ fn tls(document: &Document, listener: &Located<Listener>, found: &mut Vec<Diagno
         return;
     }
     if let Some(name) = &tls.default_certificate {
-        let names: Vec<&str> = (document.certificates.iter())
-            .map(|certificate| certificate.name.as_str())
-            .collect();
-        if !names.contains(&name.as_str()) {
-            let message = format!("there is no certificate `{}`", **name);
-            found.push(
-                Diagnostic::error("E-unknown-certificate", Some(name.origin), message)
-                    .remedy(suggestion(name.as_str(), &names)),
-            );
-        }
+        found.extend(unknown_certificate(document, name));
     }
+}
+
+/// Says if there is no certificate of a name.
+pub(super) fn unknown_certificate(document: &Document, name: &Located<Name>) -> Option<Diagnostic> {
+    let mut certificates = document.certificates.iter();
+    if certificates.any(|certificate| certificate.name == name.value) {
+        return None;
+    }
+    let names: Vec<&str> = (document.certificates.iter())
+        .map(|certificate| certificate.name.as_str())
+        .collect();
+    let message = format!("there is no certificate `{}`", **name);
+    Some(
+        Diagnostic::error("E-unknown-certificate", Some(name.origin), message)
+            .remedy(suggestion(name.as_str(), &names)),
+    )
 }
 
 fn certificates(document: &Document, found: &mut Vec<Diagnostic>) {

@@ -200,3 +200,14 @@ fn a_mistake_says_nothing_about_what_may_follow_from_it() {
         &["E-unknown-field", "E-value", "E-unknown-upstream"],
     );
 }
+
+#[test]
+fn a_domain_chooses_a_certificate_that_is_there() {
+    let certificates = "certificates: [{ name: one, chain: a.pem, key: a.key }]\n";
+    let check = |choice: &str, expected: &[&str]| {
+        let domain = domains(&[("x", &format!("certificate: {choice},"))]);
+        check(&format!("{WEB}{certificates}{domain}"), expected);
+    };
+    check("one", &[]);
+    check("on", &["E-unknown-certificate"]);
+}

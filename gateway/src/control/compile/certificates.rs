@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_certs::resumption::{Resumption, ResumptionSettings};
 use cardea_certs::server::{MinVersion, TlsPolicy, server_config};
-use cardea_certs::{CertificateSpec, CertificateStore, Failure, LiveCertificates, Plan};
+use cardea_certs::{
+    CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
+};
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{
     Alpn, Document, Domain, HostPattern, ListenerTls as Settings, TlsVersion,
@@ -201,9 +203,19 @@ fn plan(document: &Document) -> Plan {
             key: PathBuf::from(&certificate.key),
             default: certificate.default,
         });
+    let hosts = document.domains.iter().flat_map(|domain| {
+        let certificate = domain.certificate.as_ref();
+        let assigned = move |host: &Located<HostPattern>| HostAssignment {
+            host: host.as_str().into(),
+            certificate: certificate.map(|name| name.shared()),
+        };
+        domain.hosts.iter().map(assigned)
+    });
+    let is_chosen = document.domains.iter().any(|one| one.certificate.is_some());
     Plan {
         certificates: certificates.collect(),
-        assignments: Vec::new(),
+        // Without a choice there is nothing that the hosts could change.
+        assignments: hosts.take_while(|_| is_chosen).collect(),
     }
 }
 
@@ -250,8 +262,8 @@ fn origin(name: &str, document: &Document) -> Option<Origin> {
     named.map(|one| one.origin)
 }
 
-/// The hosts of domains on TLS listeners that no certificate names: their clients are shown the
-/// default certificate, which they will not take for the host's.
+/// The hosts of domains on TLS listeners that no certificate names, or not the one their domain
+/// chose: what their clients are shown they will not take for the host's.
 fn uncovered(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
     let is_secure = |domain: &Domain| {
         let mut listeners = document.listeners.iter().filter(|one| one.tls.is_some());
@@ -266,12 +278,13 @@ fn uncovered(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
         // Any name below a wildcard stands for all of them.
         let example = host.suffix().map(|suffix| format!("any.{suffix}"));
         let name = example.as_deref().unwrap_or(host.as_str());
-        store.spec_for(name, &[]).is_none()
+        let details = store.details_for(name);
+        details.is_none_or(|details| !details.covers(name))
     });
     let warn = |host: &Located<HostPattern>| {
         let message = format!("no certificate covers `{}`", host.as_str());
         Diagnostic::warning("W-host-without-certificate", Some(host.origin), message)
-            .label("clients are shown the default certificate and will refuse it")
+            .label("clients are shown one for other names, and will refuse it")
             .remedy("add a certificate that names the host, or serve the domain on other listeners")
     };
     uncovered.take(UNCOVERED_TOLD_MAX).map(warn).collect()
