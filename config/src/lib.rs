@@ -21,3 +21,6 @@ mod decode;
 mod yaml;
 
 pub use source::{Loaded, Refused, load, parse};
+
+#[cfg(fuzzing)]
+pub use yaml::outline::compare_readers;

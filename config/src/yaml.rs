@@ -15,6 +15,9 @@ use crate::origin::{Origin, SourceId};
 mod full;
 mod quick;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod outline;
+
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,11 @@
 //! What the fuzz targets assert. Each function takes any bytes and panics if the codec is wrong
 //! about them: if its verdict depends on how they arrive, if what it accepts is read differently
-//! by another parser, or if what it would send on is not what it read.
+//! by another parser, or if what it would send on is not what it read. Configurations have to
+//! survive being written and read again.
 
 #![forbid(unsafe_code)]
 
+mod configuration;
 mod connection;
 
 use cardea_http1::{
@@ -11,6 +13,7 @@ use cardea_http1::{
     Step, Underscores, write,
 };
 
+pub use configuration::configuration;
 pub use connection::{Side, byte_stream};
 
 /// Limits as they are by default, and tight ones, so that short inputs reach them.
