@@ -286,15 +286,15 @@ fn a_buffer_is_handed_over_when_it_is_full() {
     let path = place.path("access.log");
     let log = place.log(&path, 1_000_000);
     let worker = log.worker();
-    for _ in 0..10_000 {
+    for _ in 0..40_000 {
         write_status(&worker, 200);
     }
     assert!(log.flush(PATIENCE));
     let [before, _] = place.counts();
-    assert_eq!(before, 8192, "32 KiB of four bytes each");
+    assert_eq!(before, 32_768, "128 KiB of four bytes each");
     worker.flush();
     assert!(log.flush(PATIENCE));
-    assert_eq!(place.counts(), [10_000, 0]);
+    assert_eq!(place.counts(), [40_000, 0]);
 }
 
 #[test]

@@ -15,8 +15,9 @@ use super::sink::{Failed, LOOK_EVERY, Sink, Target};
 use super::time::Clock;
 use crate::telemetry::metrics::LogCounts;
 
-/// A worker's buffer is handed over when it is this full, bytes.
-const HAND_OVER_BYTES: usize = 32 * 1024;
+/// A worker's buffer is handed over when it is this full, bytes. Each time wakes the writer, which
+/// costs both as much as some ten lines; what is not full is handed over by the clock.
+const HAND_OVER_BYTES: usize = 128 * 1024;
 
 /// What a buffer has beyond that, so that the last line seldom makes it grow.
 const LINE_BYTES: usize = 2 * 1024;
