@@ -48,7 +48,7 @@ pub struct Snapshot {
     /// The policies of requests for which no domain is known.
     pub chain: Chain,
     /// The deadlines before a route is known.
-    pub timeouts: Timeouts,
+    pub timeouts: Arc<Timeouts>,
     /// Where requests are counted for which no domain is known.
     pub slot: RouteSlot,
     /// How access-log lines are written; none for no log.

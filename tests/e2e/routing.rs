@@ -112,13 +112,16 @@ fn a_host_of_another_listener_is_misdirected() {
 listeners:
   - { name: web, bind: ["127.0.0.1:0"] }
   - { name: inside, bind: ["127.0.0.1:0"] }
-  - { name: narrow, bind: ["127.0.0.1:0"], hosts: [a.test] }
+  - { name: narrow, bind: ["127.0.0.1:0"], hosts: [a.test, w.b.test] }
 "#;
     let gateway = domains(
         &[
-            ("public", "hosts: [a.test], listeners: [web, narrow]"),
+            (
+                "public",
+                "hosts: [a.test, x.test], listeners: [web, narrow]",
+            ),
             ("private", "hosts: [p.test], listeners: [inside]"),
-            ("all", "hosts: [b.test]"),
+            ("all", "hosts: [b.test, '*.b.test']"),
         ],
         listeners,
     );
@@ -139,6 +142,12 @@ listeners:
     check("web", "p.test", Err((421, "misdirected")));
     check("inside", "a.test", Err((421, "misdirected")));
     check("narrow", "b.test", Err((421, "misdirected")));
+    // Only what the listener and the domain have in common.
+    check("web", "x.test", Ok("public"));
+    check("narrow", "x.test", Err((421, "misdirected")));
+    check("web", "v.b.test", Ok("all"));
+    check("narrow", "w.b.test", Ok("all"));
+    check("narrow", "v.b.test", Err((421, "misdirected")));
     check("web", "nobody.test", Err((404, "domain_unknown")));
 }
 

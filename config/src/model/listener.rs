@@ -17,7 +17,7 @@ pub struct Listener {
     pub name: Name,
     /// The addresses it listens on.
     pub bind: Vec<Located<Bind>>,
-    /// The only hosts served here; empty for all.
+    /// The only hosts served here, whatever else the domains claim; empty for all.
     #[serde(default)]
     pub hosts: Vec<HostPattern>,
     /// Open connections; beyond, new ones are closed at once.

@@ -63,7 +63,8 @@ pub fn compile(
         let same_defaults = previous.is_some_and(|p| {
             p.document.policies == document.policies && p.document.responses == document.responses
         });
-        let before = previous.filter(|_| same_defaults).map(|p| &p.domains);
+        let before = previous.filter(|_| same_defaults);
+        let before = before.map(|p| (&p.domains, &*p.document));
         problems.take(Domains::compile(
             before,
             &document,
@@ -100,7 +101,7 @@ pub fn compile(
         generation,
         listeners: listeners.plans(),
         domains: domains.in_order(),
-        hosts: domains.hosts(|_| true),
+        hosts: domains.hosts(),
         forwarding: parts.forwarding,
         style: parts.style,
         chain: parts.chain,

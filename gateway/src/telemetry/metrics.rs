@@ -46,11 +46,18 @@ pub const LISTENERS_MAX: usize = 1024;
 
 /// Where the requests of a route are counted, for as long as something holds this.
 #[derive(Debug, Clone)]
-pub struct RouteSlot(Arc<Lease>);
+pub struct RouteSlot {
+    /// Beside the lease, which is somewhere else in memory: every request asks for it.
+    id: RouteSlotId,
+    _lease: Arc<Lease>,
+}
 
 /// Where the requests of an upstream are counted, for as long as something holds this.
 #[derive(Debug, Clone)]
-pub struct UpstreamSlot(Arc<Lease>);
+pub struct UpstreamSlot {
+    id: UpstreamSlotId,
+    _lease: Arc<Lease>,
+}
 
 /// Where the connections of a listener are counted, for as long as something holds this.
 #[derive(Debug, Clone)]
@@ -74,17 +81,14 @@ pub struct ListenerSlotId(u32);
 impl RouteSlot {
     /// Its name.
     pub fn id(&self) -> RouteSlotId {
-        RouteSlotId {
-            route: self.0.slot,
-            domain: self.0.parent_slot(),
-        }
+        self.id
     }
 }
 
 impl UpstreamSlot {
     /// Its name.
     pub fn id(&self) -> UpstreamSlotId {
-        UpstreamSlotId(self.0.slot)
+        self.id
     }
 }
 
@@ -193,17 +197,24 @@ impl Metrics {
         });
         let key = [domain, route];
         let routes = &self.shared.routes;
-        RouteSlot(routes.acquire(key, Some(&domain_lease), |slot| {
+        let lease = routes.acquire(key, Some(&domain_lease), |slot| {
             clear(workers, slot, |cells| &cells.routes);
-        }))
+        });
+        let id = RouteSlotId {
+            route: lease.slot,
+            domain: lease.parent_slot(),
+        };
+        RouteSlot { id, _lease: lease }
     }
 
     /// Where the requests of an upstream are counted.
     pub fn upstream_slot(&self, name: &str) -> UpstreamSlot {
         let Shared { workers, .. } = &*self.shared;
-        UpstreamSlot(self.shared.upstreams.acquire([name], None, |slot| {
+        let lease = self.shared.upstreams.acquire([name], None, |slot| {
             clear(workers, slot, |cells| &cells.upstreams);
-        }))
+        });
+        let id = UpstreamSlotId(lease.slot);
+        UpstreamSlot { id, _lease: lease }
     }
 
     /// Where the connections of a listener are counted.

@@ -32,7 +32,7 @@ pub fn open<'t>(
         request,
         domain: None,
         route: None,
-        timeouts: snapshot.timeouts,
+        timeouts: &snapshot.timeouts,
         body_bytes_max: None,
         request_id: RequestId::NONE,
         reason: None,
@@ -132,7 +132,7 @@ fn find_route(exchange: &mut Exchange<'_>) -> Result<(), NoRoute> {
     let found = domain.table.find(&view)?;
     let route = domain.routes.get(found.route).ok_or(NoRoute::Unmatched)?;
     exchange.route = Some(route);
-    exchange.timeouts = route.timeouts;
+    exchange.timeouts = &route.timeouts;
     Ok(())
 }
 

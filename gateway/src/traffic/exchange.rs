@@ -116,7 +116,7 @@ impl Request {
 
 /// The deadlines of one exchange; the most specific `timeouts` policy wins field by field.
 /// A zero switches a deadline off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// The whole exchange, from the head of the request to the end of the response.
     pub request: Duration,
@@ -171,7 +171,7 @@ pub struct Exchange<'t> {
     /// The route that took the request.
     pub route: Option<&'t Route>,
     /// The deadlines; defaults until a route is known.
-    pub timeouts: Timeouts,
+    pub timeouts: &'t Timeouts,
     /// The largest request body, in bytes; none for no limit.
     pub body_bytes_max: Option<u64>,
     /// The id that the log, the origin and the client are told.

@@ -326,7 +326,7 @@ impl Attempt<'_> {
                 .body_bytes_max
                 .map(|max| max.saturating_sub(exchange.bytes_received)),
             pace: Pace::new(exchange.timeouts.upstream_body, 0),
-            continue_pace: write_pace(&exchange.timeouts),
+            continue_pace: write_pace(exchange.timeouts),
             sent: 0,
         };
         body.reader.set_pace(Pace::new(
@@ -459,7 +459,7 @@ impl Attempt<'_> {
                 // We answered the client's expectation ourselves.
                 100 => {}
                 102..=199 => {
-                    let mut pace = write_pace(&exchange.timeouts);
+                    let mut pace = write_pace(exchange.timeouts);
                     let sent = self.client.send_interim(response, &mut pace).await;
                     sent.map_err(|error| Failure::answering(client_fault(&error)))?;
                 }

@@ -66,7 +66,7 @@ pub async fn relay(
             Pace::new(exchange.timeouts.upstream_body, 0),
         ),
         framing,
-        pace: write_pace(&exchange.timeouts),
+        pace: write_pace(exchange.timeouts),
         sent: 0,
         out,
     };

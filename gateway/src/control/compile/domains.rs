@@ -9,26 +9,26 @@ use std::sync::Arc;
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document};
 use cardea_config::origin::Located;
+use smallvec::SmallVec;
 
 use super::Found;
 use super::policies::{Levels, Limiters, Place};
 use super::settings::{style, timeouts};
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::domain::{Backend, Domain, Route};
+use crate::traffic::exchange::Timeouts;
 use crate::traffic::respond::ResponseStyle;
 use crate::traffic::route::{HostTable, PathRules, RouteTable, WeightedChoice, lint};
 use crate::traffic::upstream::compile::Upstreams;
 
-/// The domains of a configuration.
+mod hosts;
+
+/// The domains of a configuration, in the order of its document.
 #[derive(Debug)]
 pub struct Domains {
-    domains: Vec<Compiled>,
-}
-
-#[derive(Debug, Clone)]
-struct Compiled {
-    settings: Arc<Located<model::Domain>>,
-    domain: Arc<Domain>,
+    domains: Box<[Arc<Domain>]>,
+    /// Who claims which host, where every domain is served with all of its hosts.
+    everything: Arc<HostTable>,
 }
 
 /// What compiling a domain needs to know.
@@ -37,31 +37,43 @@ struct Compiler<'c> {
     upstreams: &'c Upstreams,
     limiters: &'c mut Limiters,
     metrics: &'c Metrics,
-    gateway_style: Arc<ResponseStyle>,
+    shared: Shared,
     found: Vec<Diagnostic>,
 }
 
+/// What is the same for many domains.
+struct Shared {
+    style: Arc<ResponseStyle>,
+    timeouts: HashMap<Timeouts, Arc<Timeouts>>,
+    /// The names of routes without one of their own.
+    names: HashMap<usize, Arc<str>>,
+}
+
 impl Domains {
-    /// Compiles the domains. `previous` must have been compiled under the same gateway-level
+    /// Compiles the domains. `previous` are those of another document with the same gateway-level
     /// settings.
     pub fn compile(
-        previous: Option<&Self>,
+        previous: Option<(&Self, &Document)>,
         document: &Document,
         upstreams: &Upstreams,
         limiters: &mut Limiters,
         metrics: &Metrics,
     ) -> Found<Self> {
-        let before: HashMap<&str, &Compiled> = previous
+        let before: HashMap<&str, (&model::Domain, &Arc<Domain>)> = previous
             .into_iter()
-            .flat_map(|previous| &previous.domains)
-            .map(|compiled| (compiled.settings.label(), compiled))
+            .flat_map(|(before, document)| document.domains.iter().zip(&before.domains))
+            .map(|(settings, domain)| (settings.label(), (&**settings, domain)))
             .collect();
         let mut compiler = Compiler {
             document,
             upstreams,
             limiters,
             metrics,
-            gateway_style: Arc::new(style(&[&document.responses])),
+            shared: Shared {
+                style: Arc::new(style(&[&document.responses])),
+                timeouts: HashMap::new(),
+                names: HashMap::new(),
+            },
             found: Vec::new(),
         };
         let domains =
@@ -69,56 +81,67 @@ impl Domains {
                 .domains
                 .iter()
                 .filter_map(|settings| match before.get(settings.label()) {
-                    Some(before)
-                        if *before.settings == *settings && before.is_current(upstreams) =>
+                    Some((before, domain))
+                        if **before == **settings && is_current(domain, upstreams) =>
                     {
                         if !compiler.limiters.is_empty() {
                             compiler.limiters.keep(&domain_path(settings));
                         }
-                        Some((*before).clone())
+                        Some(Arc::clone(domain))
                     }
-                    _ => compiler.domain(settings),
+                    _ => compiler.domain(settings).map(Arc::new),
                 });
-        let domains: Vec<Compiled> = domains.collect();
+        let domains: Box<[Arc<Domain>]> = domains.collect();
         let is_whole = domains.len() == document.domains.len();
-        (is_whole.then_some(Self { domains }), compiler.found)
+        let everything = is_whole.then(|| Arc::new(hosts::all(document)));
+        let domains = everything.map(|everything| Self {
+            domains,
+            everything,
+        });
+        (domains, compiler.found)
     }
 
     /// The domains in the order of the document.
     pub fn in_order(&self) -> Box<[Arc<Domain>]> {
-        self.domains
-            .iter()
-            .map(|compiled| Arc::clone(&compiled.domain))
-            .collect()
+        self.domains.clone()
     }
 
-    /// Who claims which host among the domains that `is_served`.
-    pub fn hosts(&self, is_served: impl Fn(&model::Domain) -> bool) -> Arc<HostTable> {
-        let served = || {
-            (0..)
-                .zip(&self.domains)
-                .filter(|(_, compiled)| is_served(&compiled.settings))
-        };
-        let claims = served().flat_map(|(index, compiled)| {
-            let hosts = compiled.settings.hosts.iter();
-            hosts.map(move |host| (&host.value, index))
-        });
-        let default = served().find(|(_, compiled)| compiled.settings.default);
-        Arc::new(HostTable::compile(claims, default.map(|(index, _)| index)))
+    /// Who claims which host on any listener.
+    pub fn hosts(&self) -> Arc<HostTable> {
+        Arc::clone(&self.everything)
+    }
+
+    /// Who claims which host on a listener.
+    pub fn hosts_of(&self, listener: &model::Listener, document: &Document) -> Arc<HostTable> {
+        if listener.hosts.is_empty() && document.domains.iter().all(|it| it.listeners.is_empty()) {
+            return self.hosts();
+        }
+        Arc::new(hosts::of_listener(listener, document))
     }
 }
 
-impl Compiled {
-    /// Whether the upstreams it points to are still the ones of that name.
-    fn is_current(&self, upstreams: &Upstreams) -> bool {
-        self.domain
-            .routes
-            .iter()
-            .flat_map(|route| &route.backends)
-            .all(|backend| {
-                let now = upstreams.find(&backend.upstream.name);
-                now.is_some_and(|now| Arc::ptr_eq(now, &backend.upstream))
-            })
+/// Whether the upstreams that a domain points to are still the ones of that name.
+fn is_current(domain: &Domain, upstreams: &Upstreams) -> bool {
+    let mut backends = domain.routes.iter().flat_map(|route| &route.backends);
+    backends.all(|backend| {
+        let now = upstreams.find(&backend.upstream.name);
+        now.is_some_and(|now| Arc::ptr_eq(now, &backend.upstream))
+    })
+}
+
+impl Shared {
+    fn timeouts(&mut self, timeouts: Timeouts) -> Arc<Timeouts> {
+        let shared = self.timeouts.entry(timeouts);
+        Arc::clone(shared.or_insert_with(|| Arc::new(timeouts)))
+    }
+
+    /// The name of a route at a place.
+    fn name(&mut self, route: &model::Route, place: usize) -> Arc<str> {
+        let name = || route.label(place).as_ref().into();
+        match &route.name {
+            Some(_) => name(),
+            None => Arc::clone(self.names.entry(place).or_insert_with(name)),
+        }
     }
 }
 
@@ -127,7 +150,7 @@ fn domain_path(settings: &model::Domain) -> String {
 }
 
 impl Compiler<'_> {
-    fn domain(&mut self, settings: &Located<model::Domain>) -> Option<Compiled> {
+    fn domain(&mut self, settings: &Located<model::Domain>) -> Option<Domain> {
         let name: Arc<str> = settings.label().into();
         let table = match RouteTable::compile(&settings.routes) {
             Ok(table) => table,
@@ -140,34 +163,30 @@ impl Compiler<'_> {
             &settings.routes,
             &self.path_rules(settings),
         ));
-        let routes: Vec<Route> = settings
+        let routes = settings
             .routes
             .iter()
             .enumerate()
             .map(|(number, route)| self.route(settings, &name, number, route))
-            .collect::<Option<_>>()?;
+            .collect::<Option<SmallVec<_>>>()?;
         let place = Place::new(domain_path(settings), settings.origin);
         let levels =
             Levels::gateway(&self.document.policies).with(&settings.policies, place.clone());
         let (chain, found) = levels.refusing_chain(self.limiters, &place);
         self.found.extend(found);
         let style = if *settings.responses == model::Responses::default() {
-            Arc::clone(&self.gateway_style)
+            Arc::clone(&self.shared.style)
         } else {
             Arc::new(style(&[&self.document.responses, &settings.responses]))
         };
         let slot = self.metrics.route_slot(&name, "");
-        let domain = Domain {
+        Some(Domain {
             name,
             table,
-            routes: routes.into(),
+            routes,
             style,
             chain,
             slot,
-        };
-        Some(Compiled {
-            settings: Arc::new(settings.clone()),
-            domain: Arc::new(domain),
         })
     }
 
@@ -190,7 +209,7 @@ impl Compiler<'_> {
         number: usize,
         settings: &Located<model::Route>,
     ) -> Option<Route> {
-        let name: Arc<str> = settings.label(number).as_ref().into();
+        let name = self.shared.name(settings, number);
         let domain_place = Place::new(domain_path(domain), domain.origin);
         let place = Place::new(format!("{}{name}", domain_path(domain)), settings.origin);
         let levels = Levels::gateway(&self.document.policies)
@@ -207,7 +226,7 @@ impl Compiler<'_> {
                 slot: self.metrics.upstream_slot(&upstream.name),
             })
         });
-        let backends = backends.collect::<Option<Vec<Backend>>>()?;
+        let backends = backends.collect::<Option<SmallVec<_>>>()?;
         let levels = [
             &self.document.policies,
             &domain.policies,
@@ -215,8 +234,8 @@ impl Compiler<'_> {
         ];
         (!is_broken).then(|| Route {
             chain,
-            timeouts: timeouts(&levels.map(|level| level.timeouts.as_deref())),
-            backends: backends.into(),
+            timeouts: (self.shared).timeouts(timeouts(&levels.map(|it| it.timeouts.as_deref()))),
+            backends,
             weights: WeightedChoice::new(settings.to.0.iter().map(|backend| backend.weight)),
             slot: self.metrics.route_slot(domain_name, &name),
             name,

@@ -110,14 +110,7 @@ fn plan(
     metrics: &Metrics,
 ) -> Result<ListenerPlan, Box<Diagnostic>> {
     let name = settings.name.shared();
-    let hosts = domains.hosts(|domain| {
-        let attached = domain.listeners.is_empty()
-            || domain
-                .listeners
-                .iter()
-                .any(|listener| listener.as_str() == &*name);
-        attached && is_isolated_to(settings, domain)
-    });
+    let hosts = domains.hosts_of(settings, document);
     let tls = match &settings.tls {
         Some(tls) => Some(certificates.listener_tls(tls, &name, settings.origin)?),
         None => None,
@@ -142,17 +135,6 @@ fn plan(
         slot: metrics.listener_slot(&name),
         name,
     })
-}
-
-/// Whether a listener that is kept to certain hosts serves a domain.
-fn is_isolated_to(listener: &model::Listener, domain: &model::Domain) -> bool {
-    listener.hosts.is_empty()
-        || domain.hosts.iter().any(|host| {
-            listener
-                .hosts
-                .iter()
-                .any(|own| own == &host.value || own.covers(host.as_str()))
-        })
 }
 
 fn limits(http: &model::HttpLimits, underscores: Underscores) -> Limits {

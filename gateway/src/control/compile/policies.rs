@@ -3,7 +3,7 @@
 //!
 //! Must not: order them; the list in `policy` does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cardea_config::diagnostic::Diagnostic;
@@ -46,8 +46,9 @@ impl Place {
 /// The rate limiters of a configuration, shared with the one before where nothing changed.
 #[derive(Debug, Default)]
 pub struct Limiters {
-    previous: HashMap<String, (RateLimit, Arc<Limiter>)>,
-    current: HashMap<String, (RateLimit, Arc<Limiter>)>,
+    /// In order, so that all of a domain's are found together.
+    previous: BTreeMap<String, (RateLimit, Arc<Limiter>)>,
+    current: BTreeMap<String, (RateLimit, Arc<Limiter>)>,
 }
 
 impl Limiters {
@@ -57,16 +58,14 @@ impl Limiters {
             previous: previous
                 .map(|before| before.current.clone())
                 .unwrap_or_default(),
-            current: HashMap::new(),
+            current: BTreeMap::new(),
         }
     }
 
     /// Keeps the limiters of a domain that is taken over as it was.
     pub fn keep(&mut self, prefix: &str) {
-        let kept = self
-            .previous
-            .iter()
-            .filter(|(path, _)| path.starts_with(prefix));
+        let after = self.previous.range(prefix.to_owned()..);
+        let kept = after.take_while(|(path, _)| path.starts_with(prefix));
         self.current
             .extend(kept.map(|(path, limiter)| (path.clone(), limiter.clone())));
     }

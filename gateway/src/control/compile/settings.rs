@@ -31,7 +31,7 @@ pub struct Parts {
     /// The policies where no domain is known.
     pub chain: Chain,
     /// The deadlines where no route is known.
-    pub timeouts: Timeouts,
+    pub timeouts: Arc<Timeouts>,
     /// How access-log lines are written.
     pub access_log: Option<Arc<Format>>,
 }
@@ -56,7 +56,7 @@ pub fn compile(document: &Document, limiters: &mut Limiters) -> Found<Parts> {
         forwarding: forwarding(&document.forwarding),
         style: Arc::new(style(&[&document.responses])),
         chain,
-        timeouts: timeouts(&[document.policies.timeouts.as_deref()]),
+        timeouts: Arc::new(timeouts(&[document.policies.timeouts.as_deref()])),
         access_log,
     };
     (Some(parts), found)

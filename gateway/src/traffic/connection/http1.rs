@@ -350,7 +350,7 @@ async fn answer(
     }
     client.head_sent.set(true);
     match client
-        .send(&out, &[], &mut write_pace(&exchange.timeouts))
+        .send(&out, &[], &mut write_pace(exchange.timeouts))
         .await
     {
         Ok(()) => End::Complete,

@@ -37,6 +37,9 @@ pub struct RouteTable {
     patterns: Range<usize>,
     /// Whether one route takes every request, so that no reading of a path could lead elsewhere.
     has_one_way: bool,
+    /// The answer to every request, if there is only one. Many domains have one route, and what
+    /// they are laid out in need not be looked at.
+    only: Option<Found>,
 }
 
 /// One alternative of a route.
@@ -106,7 +109,12 @@ impl RouteTable {
         let start = alternatives.partition_point(|it| kind(it) < Kind::Pattern);
         let end = alternatives.partition_point(|it| kind(it) <= Kind::Pattern);
         let first = alternatives.first().map(|it| it.route);
+        let only = match &*alternatives {
+            [only] if only.is_everything() => Some(only.found(b"")),
+            _ => None,
+        };
         Self {
+            only,
             tree: tree.finish(),
             patterns: start..end,
             has_one_way: alternatives.iter().all(|it| Some(it.route) == first)
@@ -121,6 +129,9 @@ impl RouteTable {
     /// No route takes it, or which one does depends on how the path is read.
     #[inline]
     pub fn find(&self, request: &RequestView<'_>) -> Result<Found, NoRoute> {
+        if let Some(only) = self.only {
+            return Ok(only);
+        }
         let alternative = self.best(request).ok_or(NoRoute::Unmatched)?;
         if self.may_conflict(alternative, request.path)
             && self.conflict(alternative, request).is_some()

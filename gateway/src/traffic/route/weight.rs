@@ -4,9 +4,14 @@
 
 /// Weights, summed up beforehand. A choice takes a multiplication and a short search.
 #[derive(Debug, Clone, Default)]
-pub struct WeightedChoice {
+pub enum WeightedChoice {
+    /// Nothing to choose from.
+    #[default]
+    None,
+    /// The only choice.
+    Only,
     /// The sums of the weights up to and including each choice.
-    sums: Box<[u64]>,
+    Sums(Box<[u64]>),
 }
 
 impl WeightedChoice {
@@ -16,23 +21,26 @@ impl WeightedChoice {
             *sum += u64::from(weight);
             Some(*sum)
         });
-        Self {
-            sums: sums.collect(),
+        let sums: Box<[u64]> = sums.collect();
+        match *sums {
+            [] | [.., 0] => Self::None,
+            [_] => Self::Only,
+            _ => Self::Sums(sums),
         }
     }
 
     /// The choice that a random number makes; none if no choice has any weight.
     #[inline]
     pub fn choose(&self, random: u64) -> Option<usize> {
-        match *self.sums {
-            [] => None,
-            [only] => (only > 0).then_some(0),
-            [.., total] => {
+        match self {
+            Self::None => None,
+            Self::Only => Some(0),
+            Self::Sums(sums) => {
+                let total = *sums.last()?;
                 // Multiplying instead of dividing keeps the choice even (Lemire 2019). The point is
                 // below the total, and the first sum beyond it belongs to a choice with a weight.
                 let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-                let choice = self.sums.partition_point(|&sum| sum <= point);
-                (total > 0).then_some(choice)
+                Some(sums.partition_point(|&sum| sum <= point))
             }
         }
     }

@@ -26,7 +26,7 @@ use crate::traffic::balance::{Balance, Draw};
 #[derive(Debug)]
 pub struct LocalUpstreams {
     worker: usize,
-    known: RefCell<HashMap<UpstreamId, Rc<LocalUpstream>, BuildHasherDefault<IdHasher>>>,
+    known: RefCell<HashMap<UpstreamId, Rc<LocalUpstream>, BuildIdHasher>>,
 }
 
 impl LocalUpstreams {
@@ -216,9 +216,12 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// Hashes an id that counts up: one multiplication spreads it.
+/// Builds hashers for maps by ids of ours.
+pub(super) type BuildIdHasher = BuildHasherDefault<IdHasher>;
+
+/// Hashes an id that counts up, which nobody outside chooses: one multiplication spreads it.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::breaker::ConnectionPermit;
 use super::endpoint::EndpointId;
+use super::local::BuildIdHasher;
 use super::settings::PoolSettings;
 use crate::traffic::socket::Socket;
 use crate::traffic::timer::{TICK, Wheel};
@@ -37,7 +38,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Pool {
     wheel: Rc<Wheel>,
-    idle: RefCell<HashMap<EndpointId, Vec<Idle>>>,
+    idle: RefCell<HashMap<EndpointId, Vec<Idle>, BuildIdHasher>>,
 }
 
 impl Pool {
