@@ -28,7 +28,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// What keeps changing, such as a log in the same directory, is looked at this often.
 const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 
-/// How often the callback runs without a notification.
+/// How often contents are compared without a notification.
 const POLL: Duration = Duration::from_secs(30);
 
 /// Hints that wait. One is as good as many.
@@ -52,7 +52,7 @@ struct Shared {
 
 impl Watch {
     /// Calls `changed` on a thread of its own when the contents of a watched file have changed,
-    /// when other files are to be watched, and now and then to be sure.
+    /// and when other files are to be watched.
     pub fn start(changed: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         Self::polling(POLL, changed)
     }
@@ -160,7 +160,7 @@ impl<F: FnMut()> Thread<F> {
             let seen = digest(&self.files);
             let is_new = std::mem::replace(&mut self.seen, seen) != seen;
             // A file may have changed between being read and being watched.
-            if is_new || is_other || !is_hint {
+            if is_new || is_other {
                 (self.changed)();
             }
         }

@@ -43,6 +43,9 @@ use crate::traffic::worker::{self, COMMANDS_MAX, Command, Crew, Member, WorkerPa
 /// How long a start or a reload waits for names to resolve before it goes on without them.
 const NAMES_SETTLE: Duration = Duration::from_secs(2);
 
+/// How often what goes by the clock is looked at: whether ticket keys have served their time.
+const CHORES_EVERY: Duration = Duration::from_secs(30);
+
 /// How long the access log has to be written out at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
@@ -226,10 +229,15 @@ impl Control {
         self.state().supervisor = Some(supervisor);
         self.ready.store(true, Ordering::Release);
         service_manager::ready(&self.status_line());
+        let mut chores = tokio::time::interval(CHORES_EVERY);
         loop {
             let is_forced = tokio::select! {
                 _ = hangup.recv() => true,
                 () = self.asked.notified() => false,
+                _ = chores.tick() => {
+                    self.state().compiled.certificates.rotate_tickets();
+                    continue;
+                }
                 _ = rotated.recv() => {
                     self.access_log.reopen();
                     continue;

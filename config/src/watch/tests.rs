@@ -161,15 +161,29 @@ fn other_files_are_watched_from_now_on() {
 }
 
 #[test]
-fn polling_needs_no_notification() {
+fn polling_finds_what_nobody_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let (above, before) = (directory.path().join("a"), directory.path().join("before"));
+    let write = |text: &str| {
+        fs::create_dir_all(above.join("b")).unwrap();
+        fs::write(above.join("b/c.yaml"), text).unwrap();
+    };
+    write("1");
     let (sender, calls) = mpsc::channel();
-    let _watch = Watch::polling(Duration::from_millis(20), move || {
+    let watch = Watch::polling(Duration::from_millis(20), move || {
         sender.send(()).unwrap_or(())
     })
     .unwrap();
-    for _ in 0..3 {
-        assert!(calls.recv_timeout(PATIENCE).is_ok());
-    }
+    watch.watch([above.join("b/c.yaml")]);
+    let count = || calls.recv_timeout(PATIENCE).is_ok();
+    assert!(count(), "at first");
+    // Nothing happens in the directory that holds the file: one further up is exchanged.
+    fs::rename(&above, before).unwrap();
+    write("2");
+    assert!(count(), "another file is there");
+    // What stays the same is no change, however often it is looked at.
+    let is_quiet = |_| calls.recv_timeout(Duration::from_millis(200)).is_err();
+    assert!((0..20).any(is_quiet));
 }
 
 #[test]

@@ -64,7 +64,8 @@ impl Control {
         } = loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let generation = state.compiled.snapshot.generation;
         if fingerprint == state.fingerprint && !is_forced {
-            let (changes, failed) = refresh_certificates(&state.compiled);
+            let compiled = &state.compiled;
+            let (changes, failed) = compiled.certificates.refresh(&compiled.document);
             drop(state);
             self.note_certificates();
             if !failed.is_empty() {
@@ -198,12 +199,6 @@ impl Control {
 /// The files and directories that have a say in a configuration.
 pub(super) fn watched(sources: &Sources) -> Vec<PathBuf> {
     sources.watched().map(PathBuf::from).collect()
-}
-
-/// Serves what is new in the certificate files; new files that are no good change nothing.
-fn refresh_certificates(compiled: &Compiled) -> (Vec<String>, Vec<Diagnostic>) {
-    compiled.certificates.rotate_tickets();
-    compiled.certificates.refresh(&compiled.document)
 }
 
 fn log_changes(changes: &[String]) {
