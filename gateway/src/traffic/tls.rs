@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig};
 use rustls::{ProtocolVersion, ServerConnection};
 
+use super::buffer::BODY_BYTES;
 use super::exchange::TlsIdentity;
 
 /// Decrypted bytes that a session may hold before it stops taking records; rustls' own limit.
@@ -22,6 +23,9 @@ pub struct ListenerTls {
     /// Versions, certificates, tickets and protocols, as `certs` built them.
     pub config: Arc<ServerConfig>,
 }
+
+/// The most that a session seals before it is sent, bytes: a body buffer and its records' rims.
+const SEALED_BYTES_MAX: usize = BODY_BYTES + 4096;
 
 /// One TLS session over one socket.
 #[derive(Debug)]
@@ -50,7 +54,8 @@ impl Session {
         Ok(Self::new(Connection::Client(connection)))
     }
 
-    fn new(connection: Connection) -> Self {
+    fn new(mut connection: Connection) -> Self {
+        connection.set_buffer_limit(Some(SEALED_BYTES_MAX));
         Self {
             connection,
             plaintext: 0,
