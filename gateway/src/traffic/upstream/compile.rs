@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use cardea_certs::client::ClientConfigs;
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document};
 use cardea_config::origin::Origin;
@@ -17,7 +18,6 @@ use super::health::{HealthSettings, Probe};
 use super::outlier::OutlierSettings;
 use super::retry::RetrySettings;
 use super::settings::{PoolSettings, Settings, Source, Target, TlsClient};
-use super::tls::TlsClients;
 use super::{Alarm, Upstream, describe};
 use crate::traffic::balance::{Balance, HashBy};
 
@@ -27,6 +27,7 @@ pub struct Upstreams {
     by_name: Arc<BTreeMap<Arc<str>, Arc<Upstream>>>,
     resolver: ResolverSettings,
     alarm: Arc<Alarm>,
+    tls: Arc<ClientConfigs>,
 }
 
 impl Upstreams {
@@ -36,8 +37,7 @@ impl Upstreams {
         document: &Document,
     ) -> (Option<Self>, Vec<Diagnostic>) {
         let mut found = Vec::new();
-        let in_use = previous.into_iter().flat_map(Self::iter);
-        let mut clients = TlsClients::new(in_use.filter_map(|it| it.settings.tls.as_ref()));
+        let clients = previous.map_or_else(Arc::default, |before| Arc::clone(&before.tls));
         let mut compiled = Vec::with_capacity(document.upstreams.len());
         for (name, upstream) in &document.upstreams {
             let mut check = Check {
@@ -45,7 +45,7 @@ impl Upstreams {
                 origin: upstream.origin,
                 found: &mut found,
             };
-            let tls = check.tls(upstream.tls.as_deref(), &mut clients);
+            let tls = check.tls(upstream.tls.as_deref(), &clients);
             let health = upstream
                 .health
                 .as_deref()
@@ -54,7 +54,10 @@ impl Upstreams {
         }
         let resolver = resolver(&document.resolver);
         let is_refused = found.iter().any(Diagnostic::is_error);
-        let upstreams = (!is_refused).then(|| Self::from_settings(previous, compiled, resolver));
+        let upstreams = (!is_refused).then(|| Self {
+            tls: clients,
+            ..Self::from_settings(previous, compiled, resolver)
+        });
         (upstreams, found)
     }
 
@@ -78,6 +81,7 @@ impl Upstreams {
             by_name: Arc::new(upstreams.collect()),
             resolver,
             alarm,
+            tls: Arc::default(),
         }
     }
 
@@ -119,17 +123,13 @@ impl Check<'_> {
     fn tls(
         &mut self,
         tls: Option<&model::UpstreamTls>,
-        clients: &mut TlsClients,
+        clients: &ClientConfigs,
     ) -> Option<TlsClient> {
-        match clients.compile(tls?) {
+        match super::tls::compile(tls?, clients) {
             Ok(client) => Some(client),
             Err(error) => {
                 let what = format!("cannot speak TLS: {}", describe(&error));
-                self.error(
-                    "E-upstream-tls",
-                    &what,
-                    "mend the file or the name it complains of",
-                );
+                self.error("E-upstream-tls", &what, &error.remedy());
                 None
             }
         }

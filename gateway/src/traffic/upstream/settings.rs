@@ -113,14 +113,13 @@ pub struct TlsClient {
     pub config: Arc<ClientConfig>,
     /// The name that an endpoint must prove; none for the one it is configured under.
     pub server_name: Option<ServerName<'static>>,
-    /// Stands for everything that went into `config`, the contents of files included: equal
-    /// fingerprints mean that a connection made under one may be used under the other.
-    pub fingerprint: u64,
 }
 
 impl PartialEq for TlsClient {
+    /// Whether a connection made under one may be used under the other. What differs in anything,
+    /// the contents of files included, has a configuration of its own.
     fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.server_name == other.server_name
+        Arc::ptr_eq(&self.config, &other.config) && self.server_name == other.server_name
     }
 }
 

@@ -217,7 +217,6 @@ async fn tls_origin() -> (SocketAddr, TlsClient) {
         TlsClient {
             config: Arc::new(client),
             server_name,
-            fingerprint: 1,
         },
     )
 }
