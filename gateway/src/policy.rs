@@ -4,6 +4,10 @@
 //!
 //! Must not: know how an exchange travels. A policy sees the exchange, header lists and replies.
 
+mod levels;
+
+pub use levels::{Levels, Place};
+
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reply, Response};
 
@@ -24,13 +28,6 @@ macro_rules! policies {
                 match self { $(Self::$Policy(_) => stringify!($module)),* }
             }
 
-            /// Its place in the order of execution.
-            fn rank(&self) -> usize {
-                #[derive(Clone, Copy)]
-                enum Rank { $($Policy),* }
-                (match self { $(Self::$Policy(_) => Rank::$Policy),* }) as usize
-            }
-
             /// What it was configured to do, for `explain`.
             pub fn summary(&self) -> String {
                 match self { $(Self::$Policy(policy) => policy.summary()),* }
@@ -42,6 +39,15 @@ macro_rules! policies {
 
             fn on_response(&self, exchange: &Exchange<'_>, response: &mut Response) {
                 match self { $(Self::$Policy(policy) => policy.on_response(exchange, response)),* }
+            }
+        }
+
+        impl Chain {
+            /// The policies of some levels, in the order they run.
+            pub fn compile(levels: &mut Levels<'_>) -> Self {
+                let mut chain = Vec::new();
+                $(chain.extend($module::$Policy::compile(levels).into_iter().map(Policy::$Policy));)*
+                Self(chain.into())
             }
         }
     };
@@ -72,12 +78,6 @@ policies! {
 pub struct Chain(Box<[Policy]>);
 
 impl Chain {
-    /// A chain from policies listed gateway first, then domain, then route.
-    pub fn new(mut policies: Vec<Policy>) -> Self {
-        policies.sort_by_key(Policy::rank);
-        Self(policies.into_boxed_slice())
-    }
-
     /// The policies in the order they run.
     pub fn iter(&self) -> impl Iterator<Item = &Policy> {
         self.0.iter()

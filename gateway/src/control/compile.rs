@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::Document;
 
+use crate::policy::rate_limit::Limiters;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::upstream::compile::Upstreams;
@@ -15,13 +16,11 @@ use crate::traffic::upstream::compile::Upstreams;
 pub mod certificates;
 pub mod domains;
 pub mod listeners;
-pub mod policies;
 pub mod settings;
 
 pub use certificates::Certificates;
 pub use domains::Domains;
 pub use listeners::{BindKey, Listeners};
-pub use policies::Limiters;
 
 /// A configuration, compiled, with everything the next one may share with it.
 #[derive(Debug)]

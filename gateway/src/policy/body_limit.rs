@@ -3,7 +3,7 @@
 //!
 //! Must not: buffer a body to measure it.
 
-use super::Verdict;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reason, Reply, Response};
 use cardea_http1::Framing;
@@ -15,14 +15,18 @@ pub struct BodyLimit {
 }
 
 impl BodyLimit {
-    /// Compiles the most specific level's setting; `None` switches the limit off.
-    pub fn new(bytes_max: Option<u64>) -> Self {
-        Self { bytes_max }
+    /// The most specific level's; `off` there takes away what an outer level set.
+    pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
+        let limit = levels.most_specific(|level| level.body_limit.as_ref())?;
+        Some(Self {
+            bytes_max: limit.on().map(|size| size.0),
+        })
     }
 
     /// For `explain`.
     pub fn summary(&self) -> String {
-        self.bytes_max.map_or("off".into(), |bytes| format!("{bytes} bytes"))
+        self.bytes_max
+            .map_or("off".into(), |bytes| format!("{bytes} bytes"))
     }
 
     /// Refuses a declared length beyond the limit, and has other bodies counted.

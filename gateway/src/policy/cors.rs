@@ -4,7 +4,9 @@
 //! Must not: allow credentials together with any origin at all (the configuration refuses it), or
 //! reflect an origin that is not on the list.
 
-use super::Verdict;
+use cardea_config::policy::Cors as Settings;
+
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::headers::HeaderName;
 use crate::traffic::respond::{Reason, Reply, Response};
@@ -44,11 +46,21 @@ struct Names {
 }
 
 impl Cors {
-    /// Compiles the most specific level's settings.
-    pub fn compile(settings: &cardea_config::policy::Cors) -> Self {
+    /// The most specific level's.
+    pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
+        levels
+            .most_specific(|level| level.cors.as_deref())
+            .map(Self::new)
+    }
+
+    fn new(settings: &Settings) -> Self {
         let list = |items: &[String]| items.join(", ").into_bytes().into_boxed_slice();
         Self {
-            origins: settings.allow_origins.iter().map(|text| OriginPattern::new(text)).collect(),
+            origins: settings
+                .allow_origins
+                .iter()
+                .map(|text| OriginPattern::new(text))
+                .collect(),
             methods: list(&settings.allow_methods),
             headers: list(&settings.allow_headers),
             exposed: list(&settings.expose_headers),
@@ -69,13 +81,18 @@ impl Cors {
 
     /// For `explain`.
     pub fn summary(&self) -> String {
-        format!("origins {:?}, credentials {}", self.origins, self.credentials)
+        format!(
+            "origins {:?}, credentials {}",
+            self.origins, self.credentials
+        )
     }
 
     /// Answers a preflight. Any other request goes on: the browser enforces what the response says.
     pub fn on_request(&self, exchange: &mut Exchange<'_>) -> Verdict {
         let headers = &exchange.request.headers;
-        let Some(origin) = headers.known(Known::Origin) else { return Ok(()) };
+        let Some(origin) = headers.known(Known::Origin) else {
+            return Ok(());
+        };
         let is_preflight = exchange.request.method == Method::Options
             && headers.value(&self.names.request_method).is_some();
         if !is_preflight {
@@ -88,8 +105,14 @@ impl Cors {
         reply.headers.set(&self.names.methods, &self.methods);
         // With no list of its own the policy allows what is asked for, as browsers expect of `*`
         // together with credentials.
-        let asked = headers.value(&self.names.request_headers).unwrap_or_default();
-        let allowed = if self.headers.is_empty() { asked } else { &self.headers };
+        let asked = headers
+            .value(&self.names.request_headers)
+            .unwrap_or_default();
+        let allowed = if self.headers.is_empty() {
+            asked
+        } else {
+            &self.headers
+        };
         if !allowed.is_empty() {
             reply.headers.set(&self.names.headers, allowed);
         }
@@ -102,13 +125,17 @@ impl Cors {
         if !matches!(self.origins.as_ref(), [OriginPattern::Any]) {
             add_vary(response);
         }
-        let Some(origin) = exchange.request.headers.known(Known::Origin) else { return };
+        let Some(origin) = exchange.request.headers.known(Known::Origin) else {
+            return;
+        };
         if !self.allows(origin) {
             response.headers.remove(&self.names.origin);
             return;
         }
         let is_any = matches!(self.origins.as_ref(), [OriginPattern::Any]);
-        response.headers.set(&self.names.origin, if is_any { b"*" } else { origin });
+        response
+            .headers
+            .set(&self.names.origin, if is_any { b"*" } else { origin });
         if self.credentials {
             response.headers.set(&self.names.credentials, b"true");
         }
@@ -129,7 +156,9 @@ fn add_vary(response: &mut Response) {
         known == Known::Vary && crate::traffic::headers::lists_token(value, b"origin")
     });
     if !has {
-        response.headers.append_parts(Known::Vary, b"vary", &[b"Origin"]);
+        response
+            .headers
+            .append_parts(Known::Vary, b"vary", &[b"Origin"]);
     }
 }
 
@@ -169,17 +198,33 @@ mod tests {
     #[test]
     fn origins_match_whole_and_by_label() {
         let check = |pattern: &str, origin: &str, expected: bool| {
-            assert_eq!(OriginPattern::new(pattern).matches(origin), expected, "{pattern} {origin}");
+            assert_eq!(
+                OriginPattern::new(pattern).matches(origin),
+                expected,
+                "{pattern} {origin}"
+            );
         };
         check("*", "https://anything.example", true);
         check("https://app.example.com", "https://app.example.com", true);
         check("https://app.example.com", "https://APP.example.com", true);
-        check("https://app.example.com", "https://app.example.com.evil.example", false);
+        check(
+            "https://app.example.com",
+            "https://app.example.com.evil.example",
+            false,
+        );
         check("https://app.example.com", "http://app.example.com", false);
         check("https://*.example.com", "https://a.b.example.com", true);
         check("https://*.example.com", "https://example.com", false);
-        check("https://*.example.com", "https://evil.example/.example.com", false);
-        check("https://*.example.com", "https://evil.example:80#.example.com", false);
+        check(
+            "https://*.example.com",
+            "https://evil.example/.example.com",
+            false,
+        );
+        check(
+            "https://*.example.com",
+            "https://evil.example:80#.example.com",
+            false,
+        );
         check("https://app.example.com", "null", false);
     }
 }

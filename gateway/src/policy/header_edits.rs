@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use cardea_config::model::SecretText;
+use cardea_config::policy::HeaderEdits as Settings;
 
-use super::Verdict;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::headers::{HeaderName, Headers};
 use crate::traffic::respond::Response;
@@ -28,8 +29,15 @@ struct Edits {
 }
 
 impl HeaderEdits {
-    /// Compiles one level's settings.
-    pub fn compile(settings: &cardea_config::policy::HeaderEdits) -> Self {
+    /// One for each level: all of them apply.
+    pub fn compile(levels: &mut Levels<'_>) -> Vec<Self> {
+        levels
+            .each(|level| level.header_edits.as_deref())
+            .map(Self::new)
+            .collect()
+    }
+
+    fn new(settings: &Settings) -> Self {
         Self {
             request: Edits::compile(&settings.request),
             response: Edits::compile(&settings.response),
@@ -38,7 +46,11 @@ impl HeaderEdits {
 
     /// For `explain`.
     pub fn summary(&self) -> String {
-        format!("request: {}; response: {}", self.request.summary(), self.response.summary())
+        format!(
+            "request: {}; response: {}",
+            self.request.summary(),
+            self.response.summary()
+        )
     }
 
     /// Edits the request.
@@ -62,7 +74,11 @@ impl Edits {
                 .collect()
         };
         Self {
-            remove: settings.remove.iter().map(|name| HeaderName::new(name)).collect(),
+            remove: settings
+                .remove
+                .iter()
+                .map(|name| HeaderName::new(name))
+                .collect(),
             set: pairs(&settings.set),
             add: pairs(&settings.add),
         }
@@ -82,10 +98,23 @@ impl Edits {
 
     fn summary(&self) -> String {
         let names = |pairs: &[(HeaderName, Box<[u8]>)]| {
-            pairs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+            pairs
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         };
-        let removed = self.remove.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
-        format!("remove [{removed}], set [{}], add [{}]", names(&self.set), names(&self.add))
+        let removed = self
+            .remove
+            .iter()
+            .map(HeaderName::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!(
+            "remove [{removed}], set [{}], add [{}]",
+            names(&self.set),
+            names(&self.add)
+        )
     }
 }
 
@@ -99,13 +128,20 @@ mod tests {
         let edits = Edits {
             remove: [name("a")].into(),
             set: [(name("b"), b"2".as_slice().into())].into(),
-            add: [(name("a"), b"3".as_slice().into()), (name("b"), b"4".as_slice().into())].into(),
+            add: [
+                (name("a"), b"3".as_slice().into()),
+                (name("b"), b"4".as_slice().into()),
+            ]
+            .into(),
         };
         let mut headers = Headers::default();
         headers.append(&name("A"), b"0");
         headers.append(&name("b"), b"0");
         edits.apply(&mut headers);
-        let found: Vec<_> = headers.iter().map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
+        let found: Vec<_> = headers
+            .iter()
+            .map(|(_, name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
         let pair = |n: &str, v: &str| (n.as_bytes().to_vec(), v.as_bytes().to_vec());
         assert_eq!(found, [pair("b", "2"), pair("a", "3"), pair("b", "4")]);
     }

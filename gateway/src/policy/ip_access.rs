@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 
 use cardea_config::model::Network;
+use cardea_config::policy::IpAccess as Settings;
 use ipnet::IpNet;
 
-use super::Verdict;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reason, Reply, Response};
 
@@ -20,10 +21,20 @@ pub struct IpAccess {
 }
 
 impl IpAccess {
-    /// Compiles one level's settings.
-    pub fn compile(settings: &cardea_config::policy::IpAccess) -> Self {
+    /// One for each level: all of them have to allow the client.
+    pub fn compile(levels: &mut Levels<'_>) -> Vec<Self> {
+        levels
+            .each(|level| level.ip_access.as_deref())
+            .map(Self::new)
+            .collect()
+    }
+
+    fn new(settings: &Settings) -> Self {
         let nets = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
-        Self { allow: nets(&settings.allow), deny: nets(&settings.deny) }
+        Self {
+            allow: nets(&settings.allow),
+            deny: nets(&settings.deny),
+        }
     }
 
     /// For `explain`.
@@ -58,7 +69,10 @@ mod tests {
     fn deny_wins_and_an_allow_list_is_exhaustive() {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let check = |allow: &[&str], deny: &[&str], address: &str, expected: bool| {
-            let policy = IpAccess { allow: networks(allow), deny: networks(deny) };
+            let policy = IpAccess {
+                allow: networks(allow),
+                deny: networks(deny),
+            };
             let found = policy.allows(address.parse().unwrap());
             assert_eq!(found, expected, "{allow:?} {deny:?} {address}");
         };

@@ -11,12 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cardea_config::policy::RateLimitKey;
+use cardea_config::policy::{RateLimit as Settings, RateLimitKey};
 
-use super::Verdict;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::{Exchange, RateNote};
 use crate::traffic::headers::HeaderName;
 use crate::traffic::respond::{Reason, Reply, Response};
+
+mod limiters;
+
+pub use limiters::Limiters;
 
 /// The compiled policy of one level.
 #[derive(Debug)]
@@ -36,8 +40,22 @@ enum Key {
 }
 
 impl RateLimit {
-    /// A policy over a limiter, which outlives reloads that leave its settings alone.
-    pub fn new(settings: &cardea_config::policy::RateLimit, limiter: Arc<Limiter>) -> Self {
+    /// One for each limit of each level: all of them count. The limiters outlive reloads that
+    /// leave their settings alone.
+    pub fn compile(levels: &mut Levels<'_>) -> Vec<Self> {
+        let mut all = Vec::new();
+        let (levels, limiters) = levels.with_limiters();
+        for (policies, place) in levels {
+            let limits = policies.rate_limit.iter().flat_map(|limits| &limits.0);
+            for (number, settings) in limits.enumerate() {
+                let limiter = limiters.limiter(format!("{}#{number}", place.path), settings);
+                all.push(Self::new(settings, limiter));
+            }
+        }
+        all
+    }
+
+    fn new(settings: &Settings, limiter: Arc<Limiter>) -> Self {
         Self {
             limiter,
             by: match &settings.by {
@@ -53,7 +71,9 @@ impl RateLimit {
 
     /// For `explain`.
     pub fn summary(&self) -> String {
-        let Limiter { rate, per, burst, .. } = &*self.limiter;
+        let Limiter {
+            rate, per, burst, ..
+        } = &*self.limiter;
         format!("{rate} per {per:?}, burst {burst}, by {:?}", self.by)
     }
 
@@ -69,7 +89,11 @@ impl RateLimit {
             Key::Route => self.limiter.check(b"", now),
         };
         let note = self.limiter.note(&decision);
-        if exchange.notes.rate.is_none_or(|held| note.remaining < held.remaining) {
+        if exchange
+            .notes
+            .rate
+            .is_none_or(|held| note.remaining < held.remaining)
+        {
             exchange.notes.rate = Some(note);
         }
         match decision {
@@ -86,7 +110,9 @@ impl RateLimit {
     /// Tells the client where it stands, by the tightest limit it passed (the RateLimit fields of
     /// draft-ietf-httpapi-ratelimit-headers).
     pub fn on_response(&self, exchange: &Exchange<'_>, response: &mut Response) {
-        let Some(note) = exchange.notes.rate else { return };
+        let Some(note) = exchange.notes.rate else {
+            return;
+        };
         if response.headers.value(&self.state).is_some() {
             return;
         }
@@ -169,9 +195,10 @@ impl Limiter {
     pub fn check_address(&self, address: IpAddr, now: Duration) -> Decision {
         match address.to_canonical() {
             IpAddr::V4(address) => self.check(&address.octets(), now),
-            IpAddr::V6(address) => {
-                self.check(address.octets().first_chunk::<8>().map_or(&[], |half| half), now)
-            }
+            IpAddr::V6(address) => self.check(
+                address.octets().first_chunk::<8>().map_or(&[], |half| half),
+                now,
+            ),
         }
     }
 
@@ -183,23 +210,35 @@ impl Limiter {
         let sets = self.slots.len() / WAYS;
         let start = (hash as usize & (sets - 1)) * WAYS;
         let Some(set) = self.slots.get(start..start + WAYS) else {
-            return Decision::Pass { remaining: 0, reset: Duration::ZERO };
+            return Decision::Pass {
+                remaining: 0,
+                reset: Duration::ZERO,
+            };
         };
         loop {
             let (slot, held) = find(set, mark, now);
             let is_own = held >> TIME_BITS == mark;
-            let due = if is_own { ahead(held & TIME_MASK, now) } else { 0 };
+            let due = if is_own {
+                ahead(held & TIME_MASK, now)
+            } else {
+                0
+            };
             let after = due + self.interval;
             let whole = self.burst.saturating_mul(self.interval);
             if after > whole {
-                return Decision::Refuse { retry_after: ticks(after - whole) };
+                return Decision::Refuse {
+                    retry_after: ticks(after - whole),
+                };
             }
             let next = (mark << TIME_BITS) | ((now + after) & TIME_MASK);
             let swapped =
                 slot.compare_exchange_weak(held, next, Ordering::Relaxed, Ordering::Relaxed);
             if swapped.is_ok() {
                 let remaining = (whole - after) / self.interval;
-                return Decision::Pass { remaining, reset: ticks(after) };
+                return Decision::Pass {
+                    remaining,
+                    reset: ticks(after),
+                };
             }
         }
     }
@@ -227,7 +266,11 @@ fn find(set: &[AtomicU64], mark: u64, now: u64) -> (&AtomicU64, u64) {
         if held >> TIME_BITS == mark {
             return (slot, held);
         }
-        let ahead = if held == 0 { 0 } else { ahead(held & TIME_MASK, now) };
+        let ahead = if held == 0 {
+            0
+        } else {
+            ahead(held & TIME_MASK, now)
+        };
         if ahead < best_ahead {
             best = (slot, held);
             best_ahead = ahead;
@@ -239,7 +282,11 @@ fn find(set: &[AtomicU64], mark: u64, now: u64) -> (&AtomicU64, u64) {
 /// How far a time is in the future; zero for the past.
 fn ahead(time: u64, now: u64) -> u64 {
     let distance = time.wrapping_sub(now) & TIME_MASK;
-    if distance > TIME_MASK / 2 { 0 } else { distance }
+    if distance > TIME_MASK / 2 {
+        0
+    } else {
+        distance
+    }
 }
 
 fn ticks(count: u64) -> Duration {
@@ -269,7 +316,10 @@ mod tests {
         }
         match limiter.check(b"a", at(0)) {
             Decision::Refuse { retry_after } => {
-                assert!((99..=100).contains(&retry_after.as_millis()), "{retry_after:?}");
+                assert!(
+                    (99..=100).contains(&retry_after.as_millis()),
+                    "{retry_after:?}"
+                );
             }
             Decision::Pass { .. } => unreachable!("the burst is spent"),
         }
@@ -282,7 +332,9 @@ mod tests {
     #[test]
     fn the_rate_holds_over_time() {
         let limiter = Limiter::new(100, Duration::from_secs(1), 1, 64);
-        let passed = (0..10_000).filter(|&millis| passes(&limiter, b"a", at(millis))).count();
+        let passed = (0..10_000)
+            .filter(|&millis| passes(&limiter, b"a", at(millis)))
+            .count();
         assert!((990..=1001).contains(&passed), "{passed}");
     }
 
@@ -327,9 +379,14 @@ mod tests {
         let limiter = Limiter::new(1000, Duration::from_secs(3600), 1000, 64);
         let passed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).filter(|_| passes(&limiter, b"k", at(1))).count()))
+                .map(|_| {
+                    scope.spawn(|| (0..1000).filter(|_| passes(&limiter, b"k", at(1))).count())
+                })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(passed, 1000);
     }

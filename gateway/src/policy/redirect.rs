@@ -3,28 +3,52 @@
 //!
 //! Must not: take a host from anywhere but the configuration or the Host that routing matched.
 
-use super::Verdict;
+use cardea_config::policy::{RedirectStatus, Scheme};
+
 use super::rewrite::PathRewrite;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reason, Reply, Response};
 
 /// The compiled policy.
 #[derive(Debug)]
 pub struct Redirect {
-    /// `http` or `https`; the request's own if none.
-    pub scheme: Option<Box<str>>,
-    /// The host; the request's own if none.
-    pub host: Option<Box<str>>,
-    /// The port. Without one, a changed scheme goes to its well-known port, and an unchanged one
-    /// keeps the request's.
-    pub port: Option<u16>,
-    /// How the path changes.
-    pub path: Option<PathRewrite>,
-    /// 301, 302, 303, 307 or 308.
-    pub status: u16,
+    /// The request's own if none.
+    scheme: Option<&'static str>,
+    /// The request's own if none.
+    host: Option<Box<str>>,
+    /// Without one, a changed scheme goes to its well-known port, and an unchanged one keeps the
+    /// request's.
+    port: Option<u16>,
+    path: Option<PathRewrite>,
+    status: u16,
 }
 
 impl Redirect {
+    /// The most specific level's.
+    pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
+        let settings = levels.most_specific(|level| level.redirect.as_deref())?;
+        Some(Self {
+            scheme: settings.scheme.map(|scheme| match scheme {
+                Scheme::Http => "http",
+                Scheme::Https => "https",
+            }),
+            host: settings.host.as_deref().map(Into::into),
+            port: settings.port,
+            path: settings
+                .path
+                .as_ref()
+                .and_then(|path| PathRewrite::compile(path, levels)),
+            status: match settings.status {
+                RedirectStatus::MovedPermanently => 301,
+                RedirectStatus::Found => 302,
+                RedirectStatus::SeeOther => 303,
+                RedirectStatus::TemporaryRedirect => 307,
+                RedirectStatus::PermanentRedirect => 308,
+            },
+        })
+    }
+
     /// For `explain`.
     pub fn summary(&self) -> String {
         format!(
@@ -44,8 +68,12 @@ impl Redirect {
 
     fn location(&self, exchange: &Exchange<'_>) -> Vec<u8> {
         let request = &exchange.request;
-        let own_scheme = if exchange.is_secure() { "https" } else { "http" };
-        let scheme = self.scheme.as_deref().unwrap_or(own_scheme);
+        let own_scheme = if exchange.is_secure() {
+            "https"
+        } else {
+            "http"
+        };
+        let scheme = self.scheme.unwrap_or(own_scheme);
         let mut location = Vec::with_capacity(128);
         location.extend_from_slice(scheme.as_bytes());
         location.extend_from_slice(b"://");
@@ -54,8 +82,10 @@ impl Redirect {
             None => location.extend_from_slice(&request.host),
         }
         let port = self.port.or_else(|| {
-            let keeps = self.scheme.as_deref().is_none_or(|scheme| scheme == own_scheme);
-            keeps.then(|| asked_port(request.authority_bytes())).flatten()
+            let keeps = self.scheme.is_none_or(|scheme| scheme == own_scheme);
+            keeps
+                .then(|| asked_port(request.authority_bytes()))
+                .flatten()
         });
         let is_default = matches!((scheme, port), ("http", Some(80)) | ("https", Some(443)));
         if let Some(port) = port.filter(|_| !is_default) {
@@ -76,7 +106,10 @@ impl Redirect {
 /// The port of an authority as sent, if it names one.
 fn asked_port(authority: &[u8]) -> Option<u16> {
     let colon = authority.iter().rposition(|&byte| byte == b':')?;
-    std::str::from_utf8(authority.get(colon + 1..)?).ok()?.parse().ok()
+    std::str::from_utf8(authority.get(colon + 1..)?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

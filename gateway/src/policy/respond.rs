@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::Verdict;
+use cardea_config::policy::Respond as Settings;
+
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::headers::HeaderName;
 use crate::traffic::respond::{Page, Reason, Reply, Response};
@@ -19,8 +21,14 @@ pub struct Respond {
 }
 
 impl Respond {
-    /// Compiles the settings.
-    pub fn compile(settings: &cardea_config::policy::Respond) -> Self {
+    /// The most specific level's.
+    pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
+        levels
+            .most_specific(|level| level.respond.as_deref())
+            .map(Self::new)
+    }
+
+    fn new(settings: &Settings) -> Self {
         Self {
             status: settings.status,
             body: settings.body.as_bytes().into(),
@@ -35,14 +43,21 @@ impl Respond {
 
     /// For `explain`.
     pub fn summary(&self) -> String {
-        format!("{} with {} bytes of {}", self.status, self.body.len(), self.content_type)
+        format!(
+            "{} with {} bytes of {}",
+            self.status,
+            self.body.len(),
+            self.content_type
+        )
     }
 
     /// Answers.
     pub fn on_request(&self, _: &mut Exchange<'_>) -> Verdict {
         let mut reply = Reply::with_status(Reason::Answered, self.status);
-        reply.page =
-            Some(Page { body: Arc::clone(&self.body), content_type: self.content_type.clone() });
+        reply.page = Some(Page {
+            body: Arc::clone(&self.body),
+            content_type: self.content_type.clone(),
+        });
         for (name, value) in &self.headers {
             reply.headers.set(name, value);
         }

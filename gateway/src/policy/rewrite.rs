@@ -4,9 +4,10 @@
 //! Must not: produce a path that is not normalised; what a rewrite makes is normalised again, so
 //! that a capture cannot smuggle `..` past the route that allowed it.
 
+use cardea_config::policy::PathRewrite as Settings;
 use regex::bytes::Regex;
 
-use super::Verdict;
+use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reason, Reply, Response};
 use crate::traffic::route::normalise;
@@ -40,9 +41,16 @@ pub enum PathRewrite {
 }
 
 impl Rewrite {
-    /// A rewrite of path and host.
-    pub fn new(path: Option<PathRewrite>, host: Option<Box<str>>) -> Self {
-        Self { path, host }
+    /// The most specific level's.
+    pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
+        let settings = levels.most_specific(|level| level.rewrite.as_deref())?;
+        Some(Self {
+            path: settings
+                .path
+                .as_ref()
+                .and_then(|path| PathRewrite::compile(path, levels)),
+            host: settings.host.as_deref().map(Into::into),
+        })
     }
 
     /// For `explain`.
@@ -55,9 +63,11 @@ impl Rewrite {
         if let Some(path) = &self.path {
             let rewritten = path.apply(&exchange.request.path);
             let request = &mut *exchange.request;
-            normalise(&rewritten, &exchange.listener.paths, &mut request.path).map_err(|error| {
-                Reply::with_detail(Reason::PathInvalid, format!("The rewritten path: {error}."))
-            })?;
+            normalise(&rewritten, &exchange.listener.paths, &mut request.path).map_err(
+                |error| {
+                    Reply::with_detail(Reason::PathInvalid, format!("The rewritten path: {error}."))
+                },
+            )?;
         }
         if let Some(host) = &self.host {
             exchange.request.host_forwarded = Some(host.clone());
@@ -70,12 +80,36 @@ impl Rewrite {
 }
 
 impl PathRewrite {
+    /// Compiles a rewrite; none, and a refusal, if it is no expression.
+    pub(super) fn compile(settings: &Settings, levels: &mut Levels<'_>) -> Option<Self> {
+        Some(match settings {
+            Settings::ReplaceFull(path) => Self::Full(path.as_str().into()),
+            Settings::ReplacePrefix(with) => Self::Prefix {
+                matched: levels.prefixes(),
+                with: with.as_str().into(),
+            },
+            Settings::Regex(settings) => match Regex::new(&settings.pattern) {
+                Ok(pattern) => Self::Pattern {
+                    pattern,
+                    replacement: settings.replacement.as_bytes().into(),
+                },
+                Err(error) => {
+                    levels.refuse("E-rewrite", "a rewrite cannot be compiled", &error);
+                    return None;
+                }
+            },
+        })
+    }
+
     /// The path that a normalised path becomes.
     pub fn apply(&self, path: &[u8]) -> Vec<u8> {
         match self {
             Self::Prefix { matched, with } => replace_prefix(path, matched, with),
             Self::Full(full) => full.as_bytes().to_vec(),
-            Self::Pattern { pattern, replacement } => {
+            Self::Pattern {
+                pattern,
+                replacement,
+            } => {
                 let replaced = pattern.replace_all(path, &**replacement);
                 if replaced.starts_with(b"/") {
                     replaced.into_owned()
@@ -94,10 +128,16 @@ fn replace_prefix(path: &[u8], matched: &[Box<str>], with: &str) -> Vec<u8> {
         .iter()
         .filter_map(|prefix| segments_after(path, prefix.trim_end_matches('/').as_bytes()))
         .min_by_key(|rest| rest.len());
-    let Some(rest) = rest else { return path.to_vec() };
+    let Some(rest) = rest else {
+        return path.to_vec();
+    };
     let with = with.trim_end_matches('/').as_bytes();
     let joined = [with, rest].concat();
-    if joined.is_empty() { b"/".to_vec() } else { joined }
+    if joined.is_empty() {
+        b"/".to_vec()
+    } else {
+        joined
+    }
 }
 
 fn segments_after<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
@@ -114,7 +154,11 @@ mod tests {
         let check = |path: &str, prefix: &str, with: &str, expected: &str| {
             let matched = [Box::from(prefix)];
             let found = replace_prefix(path.as_bytes(), &matched, with);
-            assert_eq!(String::from_utf8(found).unwrap(), expected, "{path} {prefix} {with}");
+            assert_eq!(
+                String::from_utf8(found).unwrap(),
+                expected,
+                "{path} {prefix} {with}"
+            );
         };
         // The table of the Gateway API's HTTPPathModifier.
         check("/foo/bar", "/foo", "/xyz", "/xyz/bar");

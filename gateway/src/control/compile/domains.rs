@@ -12,8 +12,9 @@ use cardea_config::origin::Located;
 use smallvec::SmallVec;
 
 use super::Found;
-use super::policies::{Levels, Limiters, Place};
 use super::settings::{style, timeouts};
+use crate::policy::rate_limit::Limiters;
+use crate::policy::{Chain, Levels, Place};
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::domain::{Backend, Domain, Route};
 use crate::traffic::exchange::Timeouts;
@@ -149,6 +150,13 @@ fn domain_path(settings: &model::Domain) -> String {
     format!("domain {}/", settings.label())
 }
 
+fn domain_place(settings: &Located<model::Domain>) -> Place {
+    Place {
+        path: domain_path(settings),
+        origin: settings.origin,
+    }
+}
+
 impl Compiler<'_> {
     fn domain(&mut self, settings: &Located<model::Domain>) -> Option<Domain> {
         let name: Arc<str> = settings.label().into();
@@ -169,11 +177,10 @@ impl Compiler<'_> {
             .enumerate()
             .map(|(number, route)| self.route(settings, &name, number, route))
             .collect::<Option<SmallVec<_>>>()?;
-        let place = Place::new(domain_path(settings), settings.origin);
-        let levels =
-            Levels::gateway(&self.document.policies).with(&settings.policies, place.clone());
-        let (chain, found) = levels.refusing_chain(self.limiters, &place);
-        self.found.extend(found);
+        let mut levels = Levels::gateway(&self.document.policies, self.limiters)
+            .with(&settings.policies, domain_place(settings));
+        let chain = Chain::compile(&mut levels);
+        self.found.extend(levels.into_found());
         let style = if *settings.responses == model::Responses::default() {
             Arc::clone(&self.shared.style)
         } else {
@@ -210,14 +217,17 @@ impl Compiler<'_> {
         settings: &Located<model::Route>,
     ) -> Option<Route> {
         let name = self.shared.name(settings, number);
-        let domain_place = Place::new(domain_path(domain), domain.origin);
-        let place = Place::new(format!("{}{name}", domain_path(domain)), settings.origin);
-        let levels = Levels::gateway(&self.document.policies)
-            .with(&domain.policies, domain_place)
-            .with(&settings.policies, place.clone())
+        let place = Place {
+            path: format!("{}{name}", domain_path(domain)),
+            origin: settings.origin,
+        };
+        let mut levels = Levels::gateway(&self.document.policies, self.limiters)
+            .with(&domain.policies, domain_place(domain))
+            .with(&settings.policies, place)
             .matching(&settings.matches);
-        let (chain, found) = levels.chain(self.limiters, &place);
-        let is_broken = found.iter().any(Diagnostic::is_error);
+        let chain = Chain::compile(&mut levels);
+        let found = levels.into_found();
+        let is_broken = !found.is_empty();
         self.found.extend(found);
         let backends = settings.to.0.iter().map(|backend| {
             let upstream = self.upstreams.find(backend.upstream.as_str())?;

@@ -13,8 +13,8 @@ use cardea_config::model::{
 use cardea_config::policy;
 
 use super::Found;
-use super::policies::{Levels, Limiters, Place};
-use crate::policy::Chain;
+use crate::policy::rate_limit::Limiters;
+use crate::policy::{Chain, Levels};
 use crate::snapshot::{Forwarding, RequestIdFrom};
 use crate::traffic::access_log::{Format, Target};
 use crate::traffic::exchange::Timeouts;
@@ -49,9 +49,9 @@ pub fn compile(document: &Document, limiters: &mut Limiters) -> Found<Parts> {
             }
         },
     };
-    let levels = Levels::gateway(&document.policies);
-    let (chain, problems) = levels.refusing_chain(limiters, &Place::gateway());
-    found.extend(problems);
+    let mut levels = Levels::gateway(&document.policies, limiters);
+    let chain = Chain::compile(&mut levels);
+    found.extend(levels.into_found());
     let parts = Parts {
         forwarding: forwarding(&document.forwarding),
         style: Arc::new(style(&[&document.responses])),
