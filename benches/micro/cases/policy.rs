@@ -118,6 +118,7 @@ fn begin<'t>(snapshot: &'t Snapshot, client: &'t Client, request: Box<Request>) 
         request,
         domain: Some(domain),
         route: domain.routes.first(),
+        matched_bytes: "/products".len(),
         timeouts: &snapshot.timeouts,
         body_bytes_max: None,
         request_id: RequestId::NONE,

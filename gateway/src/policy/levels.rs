@@ -5,8 +5,7 @@
 //! Must not: know any policy.
 
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{Match, PathMatch};
-use cardea_config::origin::{Located, Origin};
+use cardea_config::origin::Origin;
 use cardea_config::policy::Policies;
 
 use super::rate_limit::Limiters;
@@ -15,7 +14,6 @@ use super::rate_limit::Limiters;
 #[derive(Debug)]
 pub struct Levels<'p> {
     levels: Vec<(&'p Policies, Place)>,
-    matches: &'p [Located<Match>],
     limiters: &'p mut Limiters,
     found: Vec<Diagnostic>,
 }
@@ -38,7 +36,6 @@ impl<'p> Levels<'p> {
         };
         Self {
             levels: vec![(policies, place)],
-            matches: &[],
             limiters,
             found: Vec::new(),
         }
@@ -48,13 +45,6 @@ impl<'p> Levels<'p> {
     #[must_use]
     pub fn with(mut self, policies: &'p Policies, place: Place) -> Self {
         self.levels.push((policies, place));
-        self
-    }
-
-    /// With what the route matches.
-    #[must_use]
-    pub fn matching(mut self, matches: &'p [Located<Match>]) -> Self {
-        self.matches = matches;
         self
     }
 
@@ -73,21 +63,6 @@ impl<'p> Levels<'p> {
     /// The levels with their places, the gateway first, and what is remembered of limiters.
     pub(super) fn with_limiters(&mut self) -> (&[(&'p Policies, Place)], &mut Limiters) {
         (&self.levels, self.limiters)
-    }
-
-    /// The prefixes that the route's alternatives match; everything if one has none.
-    pub fn prefixes(&self) -> Box<[Box<str>]> {
-        let prefix = |alternative: &Located<Match>| match &alternative.path {
-            Some(path) => match &path.value {
-                PathMatch::Prefix(prefix) | PathMatch::Exact(prefix) => prefix.as_str().into(),
-                PathMatch::Regex(_) => "/".into(),
-            },
-            None => "/".into(),
-        };
-        if self.matches.is_empty() {
-            return [Box::from("/")].into();
-        }
-        self.matches.iter().map(prefix).collect()
     }
 
     /// Takes note of settings that cannot be compiled.

@@ -92,7 +92,9 @@ impl Redirect {
             location.extend_from_slice(format!(":{port}").as_bytes());
         }
         match &self.path {
-            Some(path) => location.extend_from_slice(&path.apply(&request.path)),
+            Some(path) => {
+                location.extend_from_slice(&path.apply(&request.path, exchange.matched_bytes))
+            }
             None => location.extend_from_slice(&request.path),
         }
         if let Some(query) = request.query_bytes() {

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use super::{Levels, Verdict};
 use crate::traffic::exchange::Exchange;
 use crate::traffic::respond::{Reason, Reply, Response};
-use crate::traffic::route::normalise;
+use crate::traffic::route::{PathRules, normalise, normalise_written};
 
 /// The compiled policy.
 #[derive(Debug)]
@@ -22,15 +22,11 @@ pub struct Rewrite {
 /// How a path becomes another.
 #[derive(Debug)]
 pub enum PathRewrite {
-    /// The prefix that the route matched is replaced by this one.
-    Prefix {
-        /// What the route's longest matching prefix is.
-        matched: Box<[Box<str>]>,
-        /// What stands in its place.
-        with: Box<str>,
-    },
+    /// The prefix by which the route took the request is replaced by this one, which does not end
+    /// in a slash.
+    Prefix(Box<[u8]>),
     /// The whole path is replaced.
-    Full(Box<str>),
+    Full(Box<[u8]>),
     /// Every part that matches is replaced; `$1` and `${name}` stand for captures.
     Pattern {
         /// What is looked for, in linear time.
@@ -61,7 +57,7 @@ impl Rewrite {
     /// Rewrites.
     pub fn on_request(&self, exchange: &mut Exchange<'_>) -> Verdict {
         if let Some(path) = &self.path {
-            let rewritten = path.apply(&exchange.request.path);
+            let rewritten = path.apply(&exchange.request.path, exchange.matched_bytes);
             let request = &mut *exchange.request;
             normalise(&rewritten, &exchange.listener.paths, &mut request.path).map_err(
                 |error| {
@@ -80,32 +76,32 @@ impl Rewrite {
 }
 
 impl PathRewrite {
-    /// Compiles a rewrite; none, and a refusal, if it is no expression.
+    /// Compiles a rewrite; none, and a refusal, if it is no path or no expression.
     pub(super) fn compile(settings: &Settings, levels: &mut Levels<'_>) -> Option<Self> {
-        Some(match settings {
-            Settings::ReplaceFull(path) => Self::Full(path.as_str().into()),
-            Settings::ReplacePrefix(with) => Self::Prefix {
-                matched: levels.prefixes(),
-                with: with.as_str().into(),
-            },
-            Settings::Regex(settings) => match Regex::new(&settings.pattern) {
-                Ok(pattern) => Self::Pattern {
+        let compiled = match settings {
+            Settings::ReplaceFull(path) => written(path).map(|path| Self::Full(path.into())),
+            Settings::ReplacePrefix(path) if path.is_empty() => Ok(Self::Prefix(Box::default())),
+            Settings::ReplacePrefix(path) => written(path).map(|mut path| {
+                path.pop_if(|last| *last == b'/');
+                Self::Prefix(path.into())
+            }),
+            Settings::Regex(settings) => Regex::new(&settings.pattern)
+                .map(|pattern| Self::Pattern {
                     pattern,
-                    replacement: settings.replacement.as_bytes().into(),
-                },
-                Err(error) => {
-                    levels.refuse("E-rewrite", "a rewrite cannot be compiled", &error);
-                    return None;
-                }
-            },
-        })
+                    replacement: in_ascii(&settings.replacement).into(),
+                })
+                .map_err(|error| error.to_string()),
+        };
+        compiled
+            .inspect_err(|why| levels.refuse("E-rewrite", "a rewrite cannot be compiled", why))
+            .ok()
     }
 
-    /// The path that a normalised path becomes.
-    pub fn apply(&self, path: &[u8]) -> Vec<u8> {
+    /// What a normalised path becomes, of which so many bytes were matched by a prefix.
+    pub fn apply(&self, path: &[u8], matched_bytes: usize) -> Vec<u8> {
         match self {
-            Self::Prefix { matched, with } => replace_prefix(path, matched, with),
-            Self::Full(full) => full.as_bytes().to_vec(),
+            Self::Prefix(with) => replace_prefix(path, matched_bytes, with),
+            Self::Full(full) => full.to_vec(),
             Self::Pattern {
                 pattern,
                 replacement,
@@ -121,28 +117,33 @@ impl PathRewrite {
     }
 }
 
-/// Replaces the longest of the route's prefixes that the path has, by whole segments: `/api` in
-/// `/api/x` by `/` gives `/x`, by `/v2` gives `/v2/x` (Gateway API, ReplacePrefixMatch).
-fn replace_prefix(path: &[u8], matched: &[Box<str>], with: &str) -> Vec<u8> {
-    let rest = matched
-        .iter()
-        .filter_map(|prefix| segments_after(path, prefix.trim_end_matches('/').as_bytes()))
-        .min_by_key(|rest| rest.len());
-    let Some(rest) = rest else {
-        return path.to_vec();
+/// A path as somebody wrote it, in its normal form.
+fn written(path: &str) -> Result<Vec<u8>, String> {
+    // Which listeners serve the route is not known here: as much is kept as any of them keeps.
+    let rules = PathRules {
+        keep_encoded_slashes: true,
+        merge_slashes: false,
     };
-    let with = with.trim_end_matches('/').as_bytes();
-    let joined = [with, rest].concat();
-    if joined.is_empty() {
-        b"/".to_vec()
-    } else {
-        joined
-    }
+    normalise_written(path, &rules).map_err(|error| error.to_string())
 }
 
-fn segments_after<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
-    let rest = path.strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
+/// A replacement with what is not ASCII percent-encoded, as it has to be in a path.
+fn in_ascii(replacement: &str) -> Vec<u8> {
+    let encoded = replacement.bytes().map(|byte| match byte.is_ascii() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect::<String>().into_bytes()
+}
+
+/// Replaces the matched prefix, which is whole segments: `/api` in `/api/x` by nothing gives `/x`,
+/// by `/v2` gives `/v2/x` (Gateway API, ReplacePrefixMatch).
+fn replace_prefix(path: &[u8], matched_bytes: usize, with: &[u8]) -> Vec<u8> {
+    let rest = path.get(matched_bytes..).unwrap_or_default();
+    match [with, rest].concat() {
+        empty if empty.is_empty() => b"/".to_vec(),
+        replaced => replaced,
+    }
 }
 
 #[cfg(test)]
@@ -152,13 +153,11 @@ mod tests {
     #[test]
     fn a_prefix_is_replaced_by_whole_segments() {
         let check = |path: &str, prefix: &str, with: &str, expected: &str| {
-            let matched = [Box::from(prefix)];
-            let found = replace_prefix(path.as_bytes(), &matched, with);
-            assert_eq!(
-                String::from_utf8(found).unwrap(),
-                expected,
-                "{path} {prefix} {with}"
-            );
+            let matched = prefix.trim_end_matches('/').len();
+            let with = with.trim_end_matches('/').as_bytes();
+            let found = replace_prefix(path.as_bytes(), matched, with);
+            let found = String::from_utf8(found).unwrap();
+            assert_eq!(found, expected, "{path} {prefix} {with:?}");
         };
         // The table of the Gateway API's HTTPPathModifier.
         check("/foo/bar", "/foo", "/xyz", "/xyz/bar");
@@ -172,7 +171,6 @@ mod tests {
         check("/foo", "/foo", "", "/");
         check("/foo/", "/foo", "/", "/");
         check("/foo", "/foo", "/", "/");
-        check("/football", "/foo", "/xyz", "/football");
     }
 
     #[test]
@@ -181,7 +179,7 @@ mod tests {
             pattern: Regex::new("^/users/(?<id>[0-9]+)/(.*)$").unwrap(),
             replacement: b"/$2/by/${id}".as_slice().into(),
         };
-        assert_eq!(rewrite.apply(b"/users/7/posts"), b"/posts/by/7");
-        assert_eq!(rewrite.apply(b"/other"), b"/other");
+        assert_eq!(rewrite.apply(b"/users/7/posts", 0), b"/posts/by/7");
+        assert_eq!(rewrite.apply(b"/other", 0), b"/other");
     }
 }

@@ -32,6 +32,7 @@ pub fn open<'t>(
         request,
         domain: None,
         route: None,
+        matched_bytes: 0,
         timeouts: &snapshot.timeouts,
         body_bytes_max: None,
         request_id: RequestId::NONE,
@@ -132,6 +133,7 @@ fn find_route(exchange: &mut Exchange<'_>) -> Result<(), NoRoute> {
     let found = domain.table.find(&view)?;
     let route = domain.routes.get(found.route).ok_or(NoRoute::Unmatched)?;
     exchange.route = Some(route);
+    exchange.matched_bytes = found.path_bytes;
     exchange.timeouts = &route.timeouts;
     Ok(())
 }

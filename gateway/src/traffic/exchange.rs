@@ -170,6 +170,9 @@ pub struct Exchange<'t> {
     pub domain: Option<&'t Domain>,
     /// The route that took the request.
     pub route: Option<&'t Route>,
+    /// Bytes of the request's path, as it was matched, that the prefix covers by which the route
+    /// took it: all of an exact path, none for a regular expression.
+    pub matched_bytes: usize,
     /// The deadlines; defaults until a route is known.
     pub timeouts: &'t Timeouts,
     /// The largest request body, in bytes; none for no limit.

@@ -1,6 +1,6 @@
 //! `rewrite`: what the origin is asked for instead of what the client asked for.
 
-use cardea_tests::Origin;
+use cardea_tests::{Gateway, Origin};
 
 use super::{levels, on_route};
 use crate::fixture::{assert_refused, get};
@@ -32,6 +32,33 @@ fn prefixes() {
     check("{ path: { replace_prefix: / } }", "/route/x", "/x");
     check("{ path: { replace_prefix: / } }", "/route", "/");
     check("{ path: { replace_prefix: / } }", "/route/", "/");
+}
+
+#[test]
+fn the_prefix_that_matched_is_replaced() {
+    let origin = Origin::echo();
+    let config = r#"
+domains:
+  - hosts: [a.test]
+    routes:
+      - match:
+          - { path: { prefix: /a }, methods: [GET] }
+          - { path: { prefix: /a/b }, methods: [POST] }
+          - { path: { prefix: /café } }
+        policies: { rewrite: { path: { replace_prefix: /ü } } }
+        to: origin
+upstreams:
+  origin: { endpoints: ["<origin>"] }
+"#;
+    let gateway = Gateway::start(config, &[("origin", &origin.address())]);
+    let check = |target: &str, expected: &str| {
+        assert_eq!(gateway.ask(get("a.test", target, "")).status, 200);
+        assert_eq!(origin.last_request().target, expected, "{target}");
+    };
+    // The longer prefix is another method's.
+    check("/a/b/x", "/%C3%BC/b/x");
+    // Written by hand, and as clients send it.
+    check("/caf%C3%A9/x", "/%C3%BC/x");
 }
 
 #[test]

@@ -223,8 +223,7 @@ impl Compiler<'_> {
         };
         let mut levels = Levels::gateway(&self.document.policies, self.limiters)
             .with(&domain.policies, domain_place(domain))
-            .with(&settings.policies, place)
-            .matching(&settings.matches);
+            .with(&settings.policies, place);
         let chain = Chain::compile(&mut levels);
         let found = levels.into_found();
         let is_broken = !found.is_empty();
