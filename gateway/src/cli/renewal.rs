@@ -4,7 +4,7 @@
 //! Must not: touch a certificate of a configuration file; those belong to whoever put them there.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
@@ -26,28 +26,22 @@ pub(super) fn start(
     mut certificate: LocalCertificate,
     control: Weak<Control>,
 ) -> io::Result<()> {
-    let renew = move || {
+    let keep_renewed = move || {
         loop {
             thread::sleep(pause(&certificate, UnixTime::now()));
             let Some(control) = control.upgrade() else {
                 return;
             };
-            match renewed(&directory, &certificate, UnixTime::now()) {
-                Ok(None) => {}
-                Ok(Some(next)) => {
-                    certificate = next;
-                    // The files are new, the configuration is not: the verdict is in the log.
-                    let _ = control.reload_and_log(false);
-                }
-                Err(error) => {
-                    let error = crate::telemetry::logs::chain(&error);
-                    tracing::error!(error, "local_certificate_not_renewed");
-                }
+            // The files are new, the configuration is not. The verdict is in the log.
+            let serve = || control.reload_and_log(false).is_ok();
+            if let Err(error) = renew(&directory, &mut certificate, UnixTime::now(), serve) {
+                let error = crate::telemetry::logs::chain(&error);
+                tracing::error!(error, "local_certificate_not_renewed");
             }
         }
     };
     let thread = thread::Builder::new().name("local-certificate".to_owned());
-    thread.spawn(renew).map(drop)
+    thread.spawn(keep_renewed).map(drop)
 }
 
 /// How long nothing has to be done.
@@ -56,16 +50,21 @@ fn pause(certificate: &LocalCertificate, now: UnixTime) -> Duration {
     Duration::from_secs(left).clamp(LOOK_EVERY_MIN, LOOK_EVERY)
 }
 
-/// A new certificate, if it is time for one.
-fn renewed(
-    directory: &std::path::Path,
-    certificate: &LocalCertificate,
+/// Makes a new certificate, if it is time for one, and has it served. What is not served is still
+/// due.
+fn renew(
+    directory: &Path,
+    certificate: &mut LocalCertificate,
     now: UnixTime,
-) -> Result<Option<LocalCertificate>, cardea_certs::Error> {
-    if now.as_secs() < certificate.renew_at.as_secs() {
-        return Ok(None);
+    serve: impl FnOnce() -> bool,
+) -> Result<(), cardea_certs::Error> {
+    if now.as_secs() >= certificate.renew_at.as_secs() {
+        let next = local::prepare(directory, &[], now)?;
+        if serve() {
+            *certificate = next;
+        }
     }
-    local::prepare(directory, &[], now).map(Some)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,15 +84,25 @@ mod tests {
         let written = std::fs::read(&first.chain).unwrap();
         let due = first.renew_at.as_secs();
         assert!(due > now.as_secs());
-        assert_eq!(
-            renewed(directory.path(), &first, at(due - 1)).unwrap(),
-            None
-        );
+        let mut certificate = first.clone();
+        // Whether it was to be served after a look at this time, if serving it goes like this.
+        let mut look = |seconds: u64, is_served: bool| {
+            let mut was_asked = false;
+            let serve = || {
+                was_asked = true;
+                is_served
+            };
+            renew(directory.path(), &mut certificate, at(seconds), serve).unwrap();
+            was_asked
+        };
+        assert!(!look(due - 1, true));
         assert_eq!(std::fs::read(&first.chain).unwrap(), written);
-        let second = renewed(directory.path(), &first, at(due)).unwrap().unwrap();
-        assert!(second.renew_at.as_secs() > due);
-        assert!(!second.authority_is_new, "browsers trust the first one");
-        assert_ne!(std::fs::read(&second.chain).unwrap(), written);
+        assert!(look(due, false));
+        assert_ne!(std::fs::read(&first.chain).unwrap(), written);
+        assert!(look(due + 1, true), "it was not served the first time");
+        assert!(!look(due + 2, true));
+        assert!(certificate.renew_at.as_secs() > due);
+        assert!(!certificate.authority_is_new, "browsers trust the first");
     }
 
     #[test]
