@@ -232,7 +232,7 @@ impl Cache {
 
 /// The authorities of a PEM file. All must be usable: to skip one would refuse endpoints later,
 /// without a word.
-fn roots(bytes: &[u8], path: &Path) -> Result<RootCertStore, Error> {
+pub(crate) fn roots(bytes: &[u8], path: &Path) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in load::certificates(bytes, path)?.into_iter().enumerate() {
         roots

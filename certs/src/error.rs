@@ -162,6 +162,20 @@ pub enum Error {
         source: rustls::Error,
     },
 
+    /// A file that should hold revocation lists holds none.
+    #[error("{} holds no certificate revocation list", path.display())]
+    NoRevocationList {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A revocation list that cannot be understood.
+    #[error("a certificate revocation list in {} cannot be parsed", path.display())]
+    UnusableRevocationList {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A name that is neither a DNS name nor an address.
     #[error("`{name}` is neither a DNS name nor an IP address")]
     InvalidName {
@@ -254,6 +268,13 @@ impl Error {
             }
             Self::UnusableRoot { .. } => {
                 "Name a PEM file with the certificates of the authorities to trust.".to_owned()
+            }
+            Self::NoRevocationList { .. } => {
+                "Name a PEM file; convert DER with `openssl crl -inform der -in FILE -out NEW`."
+                    .to_owned()
+            }
+            Self::UnusableRevocationList { .. } => {
+                "Get the list from its authority again.".to_owned()
             }
             Self::InvalidName { .. } => {
                 "Write a host such as `api.internal`, or an address, without port.".to_owned()

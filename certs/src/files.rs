@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const STAMP_SETTLES_AFTER_SECS: i64 = 3;
 
 /// A fingerprint of file contents.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct ContentHash([u8; 32]);
 
 impl ContentHash {

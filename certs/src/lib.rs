@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod local;
+pub mod peer;
 pub mod provider;
 pub mod resumption;
 pub mod server;

@@ -46,6 +46,11 @@ impl LiveCertificates {
         self.store.load_full()
     }
 
+    /// Whether a certificate has a name, or a domain chose one for it.
+    pub fn has_name(&self, host: &str) -> bool {
+        self.store.load().lookup(host, &[]).is_some()
+    }
+
     /// Puts another store in place: the configuration changed. Handshakes under way finish with
     /// the one they began with.
     pub fn swap(&self, store: CertificateStore) {

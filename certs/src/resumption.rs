@@ -78,9 +78,8 @@ impl Resumption {
 
     /// What a policy keeps its sessions with. The same identity gives the same scope, before and
     /// after a reload; whatever makes two policies differ in whom they let in belongs into it.
-    pub fn scope(&self, identity: &str) -> Scope {
-        let id =
-            ScopeId(*ContentHash::of(&[b"cardea session scope", identity.as_bytes()]).as_bytes());
+    pub fn scope(&self, identity: &[u8]) -> Scope {
+        let id = ScopeId(*ContentHash::of(&[b"cardea session scope", identity]).as_bytes());
         Scope {
             tickets: Arc::new(ScopedTickets::new(Arc::clone(&self.tickets), id)),
             sessions: Arc::new(ScopedSessions::new(Arc::clone(&self.sessions), id)),

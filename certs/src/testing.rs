@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
@@ -28,6 +29,9 @@ pub(crate) struct Authority {
 /// What a test wants to stand in a certificate.
 pub(crate) struct Wish<'a> {
     pub(crate) names: &'a [&'a str],
+    pub(crate) uris: &'a [&'a str],
+    /// The serial number, for lists of revocations; random if zero.
+    pub(crate) serial: u64,
     pub(crate) algorithm: &'static SignatureAlgorithm,
     pub(crate) not_before: u64,
     pub(crate) not_after: u64,
@@ -40,6 +44,8 @@ impl Default for Wish<'_> {
         let now = UnixTime::now().as_secs();
         Self {
             names: &[],
+            uris: &[],
+            serial: 0,
             algorithm: &PKCS_ECDSA_P256_SHA256,
             not_before: now - DAY,
             not_after: now + 90 * DAY,
@@ -59,6 +65,7 @@ impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
@@ -82,6 +89,13 @@ impl Authority {
         } else {
             ExtendedKeyUsagePurpose::ServerAuth
         }];
+        for uri in wish.uris {
+            let uri = SanType::URI((*uri).try_into().unwrap());
+            params.subject_alt_names.push(uri);
+        }
+        if wish.serial != 0 {
+            params.serial_number = Some(wish.serial.into());
+        }
         if wish.tells_issuer {
             // authorityInfoAccess with one caIssuers entry, `http://a`.
             let content =
@@ -96,6 +110,41 @@ impl Authority {
             chain: certificate.pem(),
             key: key.serialize_pem(),
         }
+    }
+
+    /// An authority below this one.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A list of revocations, as PEM.
+    pub(crate) fn revoke(&self, serials: &[u64], next_update: u64) -> String {
+        let epoch = date_time_ymd(1970, 1, 1);
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: epoch,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: epoch,
+            next_update: epoch + Duration::from_secs(next_update),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {

@@ -43,13 +43,11 @@ mod reference;
 mod route;
 mod switch;
 pub(crate) mod text;
+mod tls;
 mod upstream;
 mod value;
 
-pub use listener::{
-    Alpn, Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts, ListenerTls,
-    TlsVersion,
-};
+pub use listener::{Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts};
 pub use log_level::{LogDirectives, LogLevel};
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
@@ -57,6 +55,10 @@ pub use reference::{FilePath, SecretText};
 pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
 pub use switch::Switch;
 use text::Sound;
+pub use tls::{
+    Alpn, ClientCertificates, ClientMode, ClientRule, CrlCheck, DomainTls, Fingerprint,
+    ListenerTls, TlsGroup, TlsPolicy, TlsProfile, TlsSuite, TlsVersion, UnknownNames,
+};
 pub use upstream::{
     Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
     StatusRange, Upstream, UpstreamLimits, UpstreamTls, Verify,
@@ -250,6 +252,8 @@ section! {
         pub trusted_proxies: Vec<Network> = Vec::new(),
         /// The fields sent.
         pub forwarded: ForwardedFields = ForwardedFields::XForwarded,
+        /// How origins are told of the client's certificate, where clients show one.
+        pub client_certificate: ClientCertificateFields = ClientCertificateFields::Off,
         /// The request id.
         pub request_id: Switch<RequestId> = Switch::On(RequestId::default()),
         /// Header field names with an underscore, which many origins cannot tell from a hyphen.
@@ -269,6 +273,21 @@ pub enum ForwardedFields {
     Both,
     /// None.
     Off,
+}
+
+/// The fields that tell an origin of the client's certificate. Clients cannot forge them: what
+/// anybody but a trusted proxy sends under these names is removed, whatever is set here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificateFields {
+    /// None.
+    Off,
+    /// `X-Forwarded-Client-Cert`, as Envoy writes it: fingerprint, subject and names.
+    Xfcc,
+    /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440): the certificate itself.
+    Rfc9440,
+    /// Both.
+    Both,
 }
 
 section! {

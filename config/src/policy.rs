@@ -9,6 +9,7 @@ use crate::model::shared;
 use crate::model::text::sound;
 
 mod body_limit;
+mod client_access;
 mod cors;
 mod header_edits;
 mod ip_access;
@@ -19,6 +20,7 @@ mod rewrite;
 mod timeouts;
 
 pub use body_limit::BodyLimit;
+pub use client_access::ClientAccess;
 pub use cors::Cors;
 pub(crate) use header_edits::is_secret;
 pub use header_edits::{Edits, HeaderEdits};
@@ -39,6 +41,9 @@ pub struct Policies {
     /// Cross-origin requests of browsers. The most specific level wins.
     #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
     pub cors: Option<Box<Cors>>,
+    /// Who may come, by client certificate. Every level has to allow the client.
+    #[serde(deserialize_with = "sound", skip_serializing_if = "Option::is_none")]
+    pub client_access: Option<Box<ClientAccess>>,
     /// How many requests pass. Every level counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimits>,

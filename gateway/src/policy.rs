@@ -59,6 +59,9 @@ policies! {
     ip_access::IpAccess
     /// A preflight is answered before it is counted or redirected: browsers follow neither.
     cors::Cors
+    /// After the preflights, which browsers make without their certificate, and before anything
+    /// that counts or costs.
+    client_access::ClientAccess
     /// Before anything that costs memory, a body, or an upstream.
     rate_limit::RateLimit
     /// Before an answer is chosen, so that a declared length too large is refused at once.

@@ -108,10 +108,21 @@ pub struct Forwarding {
     pub x_forwarded: bool,
     /// Whether `Forwarded` (RFC 7239) is sent.
     pub forwarded: bool,
+    /// How origins are told of the client's certificate.
+    pub client_certificate: ClientCertificateFields,
     /// The field that carries the request id; none for none.
     pub request_id: Option<HeaderName>,
     /// Whose request ids are kept.
     pub request_id_from: RequestIdFrom,
+}
+
+/// The fields by which origins are told of the client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientCertificateFields {
+    /// Whether `X-Forwarded-Client-Cert` is sent, as Envoy has it.
+    pub xfcc: bool,
+    /// Whether `Client-Cert` and `Client-Cert-Chain` (RFC 9440) are sent.
+    pub rfc9440: bool,
 }
 
 /// Whose request ids are kept.

@@ -19,6 +19,7 @@ pub mod route;
 pub mod balance;
 pub mod body;
 pub mod forward;
+pub mod peer;
 pub mod relay;
 pub mod splice;
 pub mod tunnel;

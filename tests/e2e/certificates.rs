@@ -12,7 +12,9 @@ use cardea_tests::wait::{self, BOUND};
 use cardea_tests::{Client, Gateway, Origin, tool};
 use rustls::{ClientConfig, HandshakeKind};
 
+mod clients;
 mod handshakes;
+mod policies;
 
 /// Three certificates: `a.test`, `*.w.test` and the default one for `default.test`.
 const CONFIG: &str = r#"
@@ -317,10 +319,12 @@ fn plain_http_on_a_tls_listener() {
     let secure = Secure::start();
     let mut plain = Client::connect(secure.address());
     plain.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    let (rest, ending) = plain.take_rest();
-    assert_ne!(ending, cardea_tests::Ending::Silence);
-    // A TLS alert, or nothing; certainly no page.
-    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+    // In the words of the protocol that the client speaks.
+    crate::fixture::assert_refused(&plain.response(), 400, "plain_http", "plain HTTP");
+    plain.assert_closed();
+    let counted = [("listener", "secure"), ("result", "plain_http")];
+    let metric = "cardea_tls_handshakes_total";
+    secure.gateway.wait_for_metric(metric, &counted, 1.0);
 }
 
 #[test]

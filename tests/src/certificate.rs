@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -55,15 +56,51 @@ impl Authority {
     /// If the certificate cannot be made.
     #[track_caller]
     pub fn issue_until(&self, names: &[&str], end: SystemTime) -> Identity {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).expect("names or addresses");
-        params.distinguished_name = named(names.first().map_or("client", String::as_str));
-        params.not_before = (SystemTime::now() - Duration::from_secs(2 * 86_400)).into();
-        params.not_after = end.into();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        self.sign(&params(names, end))
+    }
+
+    /// Issues a certificate with what else a test wants in it.
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn issue_with(
+        &self,
+        names: &[&str],
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = params(names, SystemTime::now() + Duration::from_secs(30 * 86_400));
+        edit(&mut params);
+        self.sign(&params)
+    }
+
+    /// A list of the serial numbers that are revoked, in PEM, good for a day.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[track_caller]
+    pub fn revoke(&self, serials: &[u64]) -> String {
+        let now = SystemTime::now();
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: (now - Duration::from_secs(3600)).into(),
+            next_update: (now + Duration::from_secs(86_400)).into(),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("a list of revocations");
+        list.pem().expect("a list in PEM")
+    }
+
+    #[track_caller]
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {
@@ -118,6 +155,19 @@ impl Identity {
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key in PEM")
     }
+}
+
+fn params(names: &[&str], end: SystemTime) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).expect("names or addresses");
+    params.distinguished_name = named(names.first().map_or("client", String::as_str));
+    params.not_before = (SystemTime::now() - Duration::from_secs(2 * 86_400)).into();
+    params.not_after = end.into();
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    params
 }
 
 fn named(name: &str) -> DistinguishedName {

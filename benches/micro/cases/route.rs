@@ -112,6 +112,7 @@ fn route(table: RouteTable, path: &'static [u8], expected: usize) -> Work {
             method: b"GET",
             path: black_box(path),
             query: None,
+            client: None,
             headers: &headers,
         };
         let found = black_box(&table).find(&request).expect("a route");

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 use super::*;
 use crate::provider;
 use crate::resumption::{Resumption, ResumptionSettings};
-use crate::server::{MinVersion, TlsPolicy, server_config};
+use crate::server::{PolicySettings, ServerPolicy};
 use crate::store::Plan;
 use crate::testing::{Authority, DAY, Wish, directory, first, handshake, place, replace, write};
 
@@ -64,13 +64,10 @@ fn store(certificates: Vec<CertificateSpec>) -> CertificateStore {
 
 fn server(live: &Arc<LiveCertificates>, default: Option<&str>) -> Arc<ServerConfig> {
     let resumption = Resumption::new(ResumptionSettings::default()).unwrap();
-    let policy = TlsPolicy {
-        identity: "test".to_owned(),
-        min_version: MinVersion::Tls12,
-        alpn: Vec::new(),
-    };
     let resolver = live.resolver(default.map(Into::into));
-    server_config(&policy, resolver, &resumption).unwrap()
+    let settings = PolicySettings::default();
+    let policy = ServerPolicy::compile(&settings, resolver, &resumption).unwrap();
+    Arc::clone(&policy.config)
 }
 
 #[test]

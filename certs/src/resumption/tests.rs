@@ -2,12 +2,14 @@
 
 use rustls::client::Resumption as ClientResumption;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, HandshakeKind, NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 
 use super::*;
 use crate::live::LiveCertificates;
 use crate::provider;
-use crate::server::{MinVersion, TlsPolicy, server_config};
+use crate::server::{MinVersion, PolicySettings, ServerPolicy};
 use crate::store::{CertificateSpec, CertificateStore, Plan};
 use crate::testing::{Authority, Clock, Wish, directory, handshake, place, replace};
 
@@ -46,18 +48,14 @@ impl Fixture {
     }
 
     /// A configuration as a reload makes it: anew, of the same parts.
-    fn server(&self, identity: &str) -> Arc<ServerConfig> {
-        self.server_of(identity, MinVersion::Tls12)
+    fn server(&self) -> Arc<ServerConfig> {
+        self.server_of(&PolicySettings::default())
     }
 
-    fn server_of(&self, identity: &str, min_version: MinVersion) -> Arc<ServerConfig> {
-        let policy = TlsPolicy {
-            identity: identity.to_owned(),
-            min_version,
-            alpn: vec![b"http/1.1".to_vec()],
-        };
+    fn server_of(&self, settings: &PolicySettings) -> Arc<ServerConfig> {
         let resolver = self.live.resolver(None);
-        server_config(&policy, resolver, &self.resumption).unwrap()
+        let policy = ServerPolicy::compile(settings, resolver, &self.resumption).unwrap();
+        Arc::clone(&policy.config)
     }
 
     fn client(&self, client: Client) -> Arc<ClientConfig> {
@@ -123,7 +121,7 @@ fn resumes(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> bool {
 #[test]
 fn sessions_resume() {
     let fixture = Fixture::new();
-    let server = fixture.server("policy");
+    let server = fixture.server();
     for kind in CLIENTS {
         let client = fixture.client(kind);
         assert!(!resumes(&client, &server), "{kind:?}");
@@ -139,36 +137,55 @@ fn sessions_survive_new_configurations_and_new_certificates() {
     let fixture = Fixture::new();
     for kind in CLIENTS {
         let client = fixture.client(kind);
-        assert!(!resumes(&client, &fixture.server("policy")));
-        assert!(resumes(&client, &fixture.server("policy")), "{kind:?}");
+        assert!(!resumes(&client, &fixture.server()));
+        assert!(resumes(&client, &fixture.server()), "{kind:?}");
 
         replace(&fixture.spec, &fixture.authority.issue(&WISH()));
         assert_eq!(fixture.live.refresh(UnixTime::now()).replaced.len(), 1);
-        assert!(resumes(&client, &fixture.server("policy")), "{kind:?}");
+        assert!(resumes(&client, &fixture.server()), "{kind:?}");
 
         fixture.live.swap(load(&fixture.spec));
-        assert!(resumes(&client, &fixture.server("policy")), "{kind:?}");
+        assert!(resumes(&client, &fixture.server()), "{kind:?}");
     }
 }
 
 #[test]
 fn sessions_of_one_policy_are_nothing_to_another() {
     let fixture = Fixture::new();
+    let with_groups = |groups: &[NamedGroup]| {
+        fixture.server_of(&PolicySettings {
+            groups: groups.to_vec(),
+            ..PolicySettings::default()
+        })
+    };
+    let shop = || with_groups(&[NamedGroup::X25519]);
+    let bank = || with_groups(&[NamedGroup::X25519, NamedGroup::secp256r1]);
     for kind in CLIENTS {
         let client = fixture.client(kind);
-        assert!(!resumes(&client, &fixture.server("shop")));
-        assert!(!resumes(&client, &fixture.server("bank")), "{kind:?}");
-        assert!(
-            !resumes(&client, &fixture.server("shop, once more")),
-            "{kind:?}"
-        );
+        assert!(!resumes(&client, &shop()));
+        assert!(!resumes(&client, &bank()), "{kind:?}");
+        assert!(!resumes(&client, &shop()), "{kind:?}");
+        assert!(resumes(&client, &shop()), "{kind:?}");
     }
     let client = fixture.client(Client::Tls13);
-    assert!(!resumes(&client, &fixture.server("shop")));
-    assert!(!resumes(
-        &client,
-        &fixture.server_of("shop", MinVersion::Tls13)
-    ));
+    assert!(!resumes(&client, &fixture.server()));
+    let strict = PolicySettings {
+        min_version: MinVersion::Tls13,
+        ..PolicySettings::default()
+    };
+    assert!(!resumes(&client, &fixture.server_of(&strict)));
+}
+
+#[test]
+fn protocols_do_not_part_sessions() {
+    let fixture = Fixture::new();
+    let client = fixture.client(Client::Tls13);
+    assert!(!resumes(&client, &fixture.server()));
+    let other = PolicySettings {
+        alpn: vec![b"http/1.1".to_vec()],
+        ..PolicySettings::default()
+    };
+    assert!(resumes(&client, &fixture.server_of(&other)));
 }
 
 #[test]
@@ -176,13 +193,13 @@ fn sessions_of_one_process_are_nothing_to_another() {
     let fixture = Fixture::new();
     for kind in CLIENTS {
         let client = fixture.client(kind);
-        assert!(!resumes(&client, &fixture.server("policy")));
+        assert!(!resumes(&client, &fixture.server()));
         let other = Fixture {
             resumption: resumption(&fixture.clock),
             live: Arc::clone(&fixture.live),
             ..Fixture::new()
         };
-        assert!(!resumes(&client, &other.server("policy")), "{kind:?}");
+        assert!(!resumes(&client, &other.server()), "{kind:?}");
     }
 }
 
@@ -192,7 +209,7 @@ fn sessions_end_after_two_periods() {
         let check = |secs: u64, expected: bool| {
             let fixture = Fixture::new();
             let client = fixture.client(kind);
-            let server = fixture.server("policy");
+            let server = fixture.server();
             assert!(!resumes(&client, &server));
             fixture.clock.advance(secs);
             assert_eq!(resumes(&client, &server), expected, "{kind:?} after {secs}");
@@ -205,11 +222,15 @@ fn sessions_end_after_two_periods() {
 }
 
 fn sealed(resumption: &Resumption, session: &[u8]) -> Vec<u8> {
-    resumption.scope("policy").tickets.encrypt(session).unwrap()
+    resumption
+        .scope(b"policy")
+        .tickets
+        .encrypt(session)
+        .unwrap()
 }
 
 fn opened(resumption: &Resumption, ticket: &[u8]) -> Option<Vec<u8>> {
-    resumption.scope("policy").tickets.decrypt(ticket)
+    resumption.scope(b"policy").tickets.decrypt(ticket)
 }
 
 #[test]
@@ -270,7 +291,7 @@ fn tickets_open_only_as_they_were_made() {
     let longer = [&ticket[..], b"x"].concat();
     assert_eq!(opened(&resumption, &longer), None);
     assert_ne!(sealed(&resumption, b"session"), ticket);
-    let other = resumption.scope("another").tickets;
+    let other = resumption.scope(b"another").tickets;
     assert_eq!(other.decrypt(&ticket), None);
 }
 
@@ -278,7 +299,7 @@ fn tickets_open_only_as_they_were_made() {
 fn tickets_have_a_largest_size() {
     let clock = Clock::at(1_000_000);
     let resumption = resumption(&clock);
-    let scope = resumption.scope("policy").tickets;
+    let scope = resumption.scope(b"policy").tickets;
     assert!(scope.encrypt(&vec![0; 15 * 1024]).is_some());
     assert!(scope.encrypt(&vec![0; 16 * 1024]).is_none());
     assert!(scope.decrypt(&vec![0; 64 * 1024]).is_none());
@@ -288,7 +309,7 @@ fn tickets_have_a_largest_size() {
 fn remembered_sessions_are_bounded() {
     let clock = Clock::at(1_000_000);
     let resumption = resumption(&clock);
-    let scope = resumption.scope("policy").sessions;
+    let scope = resumption.scope(b"policy").sessions;
     let ids: Vec<Vec<u8>> = (0..1000_u32).map(|id| id.to_be_bytes().to_vec()).collect();
     for id in &ids {
         assert!(scope.put(id.clone(), b"session".to_vec()));

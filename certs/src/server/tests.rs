@@ -39,13 +39,18 @@ impl Fixture {
     }
 
     fn server(&self, min_version: MinVersion, alpn: &[&str]) -> Arc<ServerConfig> {
-        let policy = TlsPolicy {
-            identity: "test".to_owned(),
+        let settings = PolicySettings {
             min_version,
             alpn: protocols(alpn),
+            ..PolicySettings::default()
         };
+        self.policy(&settings)
+    }
+
+    fn policy(&self, settings: &PolicySettings) -> Arc<ServerConfig> {
         let resolver = self.live.resolver(None);
-        server_config(&policy, resolver, &self.resumption).unwrap()
+        let policy = ServerPolicy::compile(settings, resolver, &self.resumption).unwrap();
+        Arc::clone(&policy.config)
     }
 
     /// A client as others build it, with the defaults of the library.
@@ -165,4 +170,42 @@ fn accepts_no_early_data() {
     let name = crate::client::server_name("a.test").unwrap();
     let mut resuming = rustls::ClientConnection::new(client, name).unwrap();
     assert!(resuming.early_data().is_none());
+}
+
+#[test]
+fn agrees_on_the_suites_and_groups_of_its_policy_alone() {
+    let fixture = Fixture::new();
+    let server = fixture.policy(&PolicySettings {
+        cipher_suites: vec![
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        ],
+        groups: vec![NamedGroup::secp384r1, NamedGroup::X25519],
+        ..PolicySettings::default()
+    });
+    let check = |client: ClientConfig, suite: CipherSuite| {
+        let pair = handshake(&Arc::new(client), &server, "a.test").unwrap();
+        let agreed = pair.server.negotiated_cipher_suite().unwrap();
+        assert_eq!(agreed.suite(), suite);
+        // The client's preference among them, as both cost the server about the same.
+        assert_eq!(group(&pair), NamedGroup::X25519);
+    };
+    let any = || aws_lc_rs::default_provider();
+    check(
+        fixture.client_with(any(), &[&TLS13]),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    );
+    check(
+        fixture.client_with(any(), &[&TLS12]),
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    );
+    let mut provider = any();
+    let without = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
+    provider
+        .cipher_suites
+        .retain(|suite| suite.suite() != without);
+    let client = Arc::new(fixture.client_with(provider, &[&TLS12]));
+    let refused = handshake(&client, &server, "a.test").unwrap_err();
+    let reason = rustls::PeerIncompatible::NoCipherSuitesInCommon;
+    assert_eq!(refused, rustls::Error::PeerIncompatible(reason));
 }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::tls::ListenerTls;
 use super::value::{Bind, ByteSize, HostPattern, Name, Period};
 use super::{FilePath, text};
 use crate::origin::Located;
@@ -30,7 +31,7 @@ pub struct Listener {
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
     /// The TLS side.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::sound")]
     pub tls: Option<ListenerTls>,
 }
 
@@ -90,41 +91,6 @@ super::section! {
         /// From accept to the end of the TLS handshake, absolute.
         pub handshake: Period = Period::from_secs(10),
     }
-}
-
-super::section! {
-    /// The TLS side of a listener.
-    pub struct ListenerTls {
-        /// The oldest version served.
-        pub min_version: TlsVersion = TlsVersion::V1_2,
-        /// The protocols offered, best first.
-        pub alpn: Vec<Alpn> = vec![Alpn::Http11],
-        /// The certificate for clients that name no host, or one that no certificate has. If not
-        /// set, the certificate marked `default`, else the first.
-        pub default_certificate: Option<Located<Name>> = None,
-        /// Handshakes under way at once, per worker; beyond, connections are closed at once.
-        #[serde(deserialize_with = "text::positive")]
-        pub handshakes_max: u32 = 256,
-    }
-}
-
-/// A TLS version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsVersion {
-    /// TLS 1.2
-    #[serde(rename = "1.2")]
-    V1_2,
-    /// TLS 1.3
-    #[serde(rename = "1.3")]
-    V1_3,
-}
-
-/// A protocol offered in ALPN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Alpn {
-    /// HTTP/1.1
-    #[serde(rename = "http/1.1")]
-    Http11,
 }
 
 /// A certificate: served to clients that ask for one of the names in it.

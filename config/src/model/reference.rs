@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
@@ -68,6 +69,12 @@ impl PartialEq for FilePath {
 }
 
 impl Eq for FilePath {}
+
+impl Hash for FilePath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
 
 impl Deref for FilePath {
     type Target = Path;

@@ -11,7 +11,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::value::{HostPattern, Method, Name};
-use super::{Rare, Responses, text};
+use super::{ClientRule, DomainTls, Rare, Responses, text};
 use crate::origin::{Located, Origin};
 use crate::policy::Policies;
 
@@ -32,6 +32,13 @@ pub struct Domain {
     /// the host they ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Located<Name>>,
+    /// How TLS is spoken to clients that ask for its hosts; as the listener has it if not set.
+    #[serde(
+        default,
+        deserialize_with = "text::sound",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub tls: Option<Box<DomainTls>>,
     /// The listeners it is served on; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Located<Name>>,
@@ -101,6 +108,12 @@ pub struct Match {
     /// Query parameters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<Located<ValueMatch>>,
+    /// The client showed a certificate that this rule means.
+    #[serde(
+        deserialize_with = "text::sound",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub client: Option<Box<ClientRule>>,
 }
 
 /// How a path matches. Paths are compared after normalisation.

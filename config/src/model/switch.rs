@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, Vi
 use serde::{Serialize, Serializer};
 
 /// Settings, or `off`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Switch<T> {
     /// On, with these settings.
     On(T),

@@ -8,8 +8,11 @@ use super::Names;
 use super::listeners::unknown_certificate;
 use crate::decode::suggestion;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Document, Domain, HostPattern, Listener};
+use crate::model::{
+    ClientMode, Document, Domain, DomainTls, HostPattern, Listener, ListenerTls, TlsPolicy,
+};
 use crate::origin::{Located, Origin};
+use crate::policy::Policies;
 
 pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
     let mut names = Names::of("domain");
@@ -55,9 +58,61 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
             (domain.certificate.as_ref()).filter(|name| !certificates.contains(name.as_str()));
         found.extend(chosen.and_then(|name| unknown_certificate(document, name)));
         isolation(document, domain, found);
+        tls(document, domain, found);
     }
     hosts(document, found);
     defaults(document, found);
+}
+
+/// What a domain asks of TLS, and the listeners that serve it.
+fn tls(document: &Document, domain: &Located<Domain>, found: &mut Vec<Diagnostic>) {
+    let label = domain.label();
+    let own = domain.tls.as_deref().map(DomainTls::policy);
+    let is_serving = |listener: &&Located<Listener>| {
+        let mut names = domain.listeners.iter();
+        domain.listeners.is_empty() || names.any(|name| name.value == listener.name)
+    };
+    let serving = || document.listeners.iter().filter(is_serving);
+    let asks = |tls: &ListenerTls| {
+        let policy = own.clone().unwrap_or_default().over(tls.policy());
+        policy.clients().is_some()
+    };
+    if own.is_some() && serving().all(|listener| listener.tls.is_none()) {
+        let message = format!("`tls` of domain `{label}` does nothing");
+        found.push(
+            Diagnostic::warning("W-tls-unused", Some(domain.origin), message)
+                .label("no listener that serves the domain has `tls`")
+                .remedy("give one of them a `tls` section, or take this one out"),
+        );
+    }
+    let demanded = own.as_ref().and_then(TlsPolicy::clients);
+    let plain = serving().find(|listener| listener.tls.is_none());
+    if let (Some(clients), Some(plain)) = (demanded, plain)
+        && clients.mode == ClientMode::Required
+    {
+        let message = format!(
+            "domain `{label}` is only for clients with a certificate, and listener `{}` cannot ask for one",
+            plain.name
+        );
+        found.push(
+            Diagnostic::warning("W-client-certificates-plain", Some(domain.origin), message)
+                .label("its requests are refused there with 421")
+                .remedy("name the listeners with `tls` in `listeners` of the domain"),
+        );
+    }
+    let needs = |policies: &Policies| policies.client_access.is_some();
+    let is_needed = needs(&domain.policies)
+        || needs(&document.policies)
+        || domain.routes.iter().any(|route| needs(&route.policies));
+    let is_asked = || serving().any(|listener| listener.tls.as_ref().is_some_and(asks));
+    if is_needed && !is_asked() {
+        let message = format!("`client_access` lets nobody into domain `{label}`");
+        found.push(
+            Diagnostic::warning("W-client-access", Some(domain.origin), message)
+                .label("no listener that serves the domain asks for client certificates")
+                .remedy("set `tls.client_certificates` of the domain or the listener"),
+        );
+    }
 }
 
 /// Hosts that two domains claim on one listener.

@@ -54,6 +54,8 @@ known! {
     XForwardedUri = "X-Forwarded-Uri",
     XForwardedMethod = "X-Forwarded-Method",
     XForwardedClientCert = "X-Forwarded-Client-Cert",
+    ClientCert = "Client-Cert",
+    ClientCertChain = "Client-Cert-Chain",
     XRealIp = "X-Real-IP",
     XOriginalUrl = "X-Original-URL",
     XRewriteUrl = "X-Rewrite-URL",

@@ -183,6 +183,7 @@ impl Explanation<'_> {
             path: &path,
             query: url.query.map(str::as_bytes),
             headers,
+            client: None,
         };
         match self.print_routes(domain, settings, &view) {
             Ok(route) => {

@@ -3,6 +3,7 @@
 //!
 //! Must not: touch anything that traffic is using, bind a socket, or stop at the first problem.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cardea_config::diagnostic::Diagnostic;
@@ -17,6 +18,7 @@ pub mod certificates;
 pub mod domains;
 pub mod listeners;
 pub mod settings;
+pub mod tls;
 
 pub use certificates::Certificates;
 pub use domains::Domains;
@@ -39,6 +41,21 @@ pub struct Compiled {
     pub domains: Domains,
     /// The listeners and the addresses they are bound to.
     pub listeners: Listeners,
+}
+
+impl Compiled {
+    /// The files of certificates, authorities and revocation lists that it was compiled from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.certificates.files();
+        files.extend(self.listeners.policies().files());
+        files
+    }
+
+    /// Whether a file of authorities or revocation lists holds something else by now, so that the
+    /// same document means another snapshot.
+    pub fn is_outdated(&self) -> bool {
+        self.listeners.policies().is_outdated()
+    }
 }
 
 /// Compiles a document. Warnings come with the result; errors refuse the document.

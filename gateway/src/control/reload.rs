@@ -63,7 +63,8 @@ impl Control {
             fingerprint,
         } = loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let generation = state.compiled.snapshot.generation;
-        if fingerprint == state.fingerprint && !is_forced {
+        let is_same = fingerprint == state.fingerprint && !state.compiled.is_outdated();
+        if is_same && !is_forced {
             let compiled = &state.compiled;
             let (changes, failed) = compiled.certificates.refresh(&compiled.document);
             drop(state);
@@ -191,7 +192,7 @@ impl Control {
         };
         let state = self.state();
         let mut files = state.watched.clone();
-        files.extend(state.compiled.certificates.files());
+        files.extend(state.compiled.files());
         files
     }
 }

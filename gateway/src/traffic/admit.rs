@@ -92,7 +92,7 @@ fn find_domain(exchange: &mut Exchange<'_>) -> Verdict {
     match exchange.listener.hosts.find(&request.host) {
         Some(index) => {
             exchange.domain = snapshot.domains.get(index as usize).map(AsRef::as_ref);
-            Ok(())
+            is_directed(exchange, index)
         }
         // The host is ours, but not on this listener (RFC 9110 §15.5.20).
         None if snapshot.hosts.claimed(&request.host).is_some() => {
@@ -100,6 +100,20 @@ fn find_domain(exchange: &mut Exchange<'_>) -> Verdict {
         }
         None => Err(Reply::new(Reason::DomainUnknown)),
     }
+}
+
+/// Whether the connection was made as the domain of the request has it. A client that shook hands
+/// for one domain has proved nothing to another that asks for more, nor on a listener that cannot
+/// ask (RFC 9110 §15.5.20).
+fn is_directed(exchange: &Exchange<'_>, domain: u32) -> Verdict {
+    let is_directed = match (&exchange.listener.tls, &exchange.client.tls) {
+        (Some(tls), Some(made)) => tls.agrees(Some(domain), made.policy),
+        _ => !exchange.domain.is_some_and(|domain| domain.demands_client),
+    };
+    if is_directed {
+        return Ok(());
+    }
+    Err(Reply::new(Reason::Misdirected))
 }
 
 fn normalise_path(exchange: &mut Exchange<'_>) -> Verdict {
@@ -129,6 +143,11 @@ fn find_route(exchange: &mut Exchange<'_>) -> Result<(), NoRoute> {
         path: &request.path,
         query: request.query_bytes(),
         headers: &request.headers,
+        client: exchange
+            .client
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.peer.as_deref()),
     };
     let found = domain.table.find(&view)?;
     let route = domain.routes.get(found.route).ok_or(NoRoute::Unmatched)?;

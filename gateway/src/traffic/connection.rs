@@ -4,7 +4,6 @@
 //! Must not: know what a request means.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
 use std::rc::Rc;
 
 use cardea_http1::{ErrorKind as HeadErrorKind, HeadError, HeadFault};
@@ -13,10 +12,11 @@ use super::exchange::Client;
 use super::respond::Reason;
 use super::socket::Socket;
 use super::timer::{Direction, TimerHandle};
-use super::tls::{ListenerTls, Session};
 use super::worker::Worker;
-use crate::snapshot::{ListenerId, ListenerPlan};
+use crate::snapshot::ListenerId;
 use crate::telemetry::metrics::HandshakeEnd;
+
+mod handshake;
 
 pub mod client;
 pub mod http1;
@@ -79,63 +79,19 @@ pub async fn serve(
     drop(snapshot);
     let ticket = Rc::new(Ticket::new(listener, socket.timer().handle()));
     let open = worker.open_connection(&plan, &ticket);
-    if let Some(tls) = &plan.tls
-        && !handshake(&worker, &plan, tls, &mut socket, &mut client).await
-    {
-        return;
+    if plan.tls.is_some() {
+        let met = handshake::make(&worker, &plan, &mut socket, &mut client).await;
+        if let Err(end) = met {
+            worker.metrics.handshake_finished(plan.slot.id(), end);
+            if end == HandshakeEnd::PlainHttp {
+                http1::refuse_plain(&worker, &ticket, &socket).await;
+            }
+            return;
+        }
     }
     drop(plan);
     http1::serve(&worker, &ticket, &socket, &client).await;
     drop(open);
-}
-
-/// Makes the handshake; false when the connection is of no use after it. Handshakes are a
-/// worker's most expensive work, so only so many are under way at once: the excess is closed
-/// before it costs anything, and established connections keep their share.
-async fn handshake(
-    worker: &Rc<Worker>,
-    plan: &ListenerPlan,
-    tls: &ListenerTls,
-    socket: &mut Socket,
-    client: &mut Client,
-) -> bool {
-    let Some(underway) = worker.begin_handshake(plan.handshakes_max) else {
-        worker
-            .metrics
-            .handshake_finished(plan.slot.id(), HandshakeEnd::Refused);
-        return false;
-    };
-    let Ok(session) = Session::accept(&tls.config) else {
-        worker
-            .metrics
-            .handshake_finished(plan.slot.id(), HandshakeEnd::Failed);
-        return false;
-    };
-    socket.start_session(session);
-    socket.set_deadline(Direction::Read, plan.handshake_timeout);
-    socket.set_deadline(Direction::Write, plan.handshake_timeout);
-    let made = socket.handshake().await;
-    drop(underway);
-    if let Err(error) = made {
-        let end = match error.kind() {
-            ErrorKind::TimedOut => HandshakeEnd::TimedOut,
-            _ => HandshakeEnd::Failed,
-        };
-        worker.metrics.handshake_finished(plan.slot.id(), end);
-        tracing::debug!(peer = %client.peer, listener = &*plan.name, %error, "handshake_failed");
-        return false;
-    }
-    client.tls = socket
-        .session()
-        .map(|session| Box::new(session.borrow().identity()));
-    let resumed = client.tls.as_ref().is_some_and(|tls| tls.resumed);
-    let end = if resumed {
-        HandshakeEnd::Resumed
-    } else {
-        HandshakeEnd::Full
-    };
-    worker.metrics.handshake_finished(plan.slot.id(), end);
-    true
 }
 
 /// The reason of a head that cannot be served.

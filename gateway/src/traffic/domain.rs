@@ -30,6 +30,9 @@ pub struct Domain {
     pub routes: SmallVec<[Route; 1]>,
     /// How the gateway's own responses look here.
     pub style: Arc<ResponseStyle>,
+    /// Whether it is only for clients that showed a certificate, which no plain listener can ask
+    /// for.
+    pub demands_client: bool,
     /// The policies of requests that match no route: those of the gateway and the domain.
     pub chain: Chain,
     /// Where requests that match no route are counted.

@@ -7,6 +7,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use cardea_certs::peer::PeerCertificate;
+use cardea_certs::server::PolicyIdentity;
 use cardea_http1::{Framing, Method, Span, Target, Version};
 
 use super::domain::{Backend, Domain, Route};
@@ -28,6 +30,10 @@ pub struct Client {
 pub struct TlsIdentity {
     /// The name the client asked for, in lower case.
     pub server_name: Option<Box<str>>,
+    /// The policy that it was made under.
+    pub policy: PolicyIdentity,
+    /// The certificate that the client showed, verified.
+    pub peer: Option<Box<PeerCertificate>>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
     /// The cipher suite's IANA name.
@@ -311,6 +317,11 @@ impl Exchange<'_> {
     /// Notes why the exchange ends; the first reason stands.
     pub fn fail(&mut self, reason: Reason) {
         self.reason.get_or_insert(reason);
+    }
+
+    /// The certificate that the client showed, if it showed one.
+    pub fn peer_certificate(&self) -> Option<&PeerCertificate> {
+        self.client.tls.as_deref()?.peer.as_deref()
     }
 
     /// Whether the client came over TLS.

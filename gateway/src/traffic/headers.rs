@@ -197,6 +197,8 @@ impl Headers {
                     | Known::XForwardedUri
                     | Known::XForwardedMethod
                     | Known::XForwardedClientCert
+                    | Known::ClientCert
+                    | Known::ClientCertChain
                     | Known::XRealIp
                     | Known::XOriginalUrl
                     | Known::XRewriteUrl

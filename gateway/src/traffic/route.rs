@@ -29,6 +29,8 @@ pub use normalise::{PathError, PathRules, normalise, normalise_written, normalis
 pub use table::RouteTable;
 pub use weight::WeightedChoice;
 
+use cardea_certs::peer::PeerCertificate;
+
 use super::headers::Headers;
 
 /// What routing sees of a request.
@@ -42,6 +44,8 @@ pub struct RequestView<'r> {
     pub query: Option<&'r [u8]>,
     /// The header fields.
     pub headers: &'r Headers,
+    /// The certificate that the client showed.
+    pub client: Option<&'r PeerCertificate>,
 }
 
 /// The route that takes a request, and by what.

@@ -12,17 +12,43 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::server::Accepted;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::timer::{Direction, Timer, Wheel};
-use super::tls::Session;
+use super::tls::{Greeting, Refused, Session};
 
 /// Records read at once from a busy session, bytes: a whole record and its header.
 const RECORD_BYTES: usize = 16 * 1024 + 256;
 
 /// Handshake bytes read at once: a ClientHello with a post-quantum key share is under 2 KiB.
 const HANDSHAKE_BYTES: usize = 4 * 1024;
+
+/// Why a client's first words are of no use.
+#[derive(Debug)]
+pub enum GreetingError {
+    /// They did not come.
+    Io(io::Error),
+    /// They are HTTP, without TLS.
+    PlainHttp,
+    /// They cannot be answered.
+    Refused(Refused),
+}
+
+impl From<io::Error> for GreetingError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Whether the first bytes are a request line's: TLS begins with 22 or, in its oldest form, with
+/// a byte above 127.
+fn is_plain_http(bytes: &[u8]) -> bool {
+    let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
+    let letters = method.count();
+    letters >= 3 && bytes.get(letters).is_none_or(|next| *next == b' ')
+}
 
 /// A connected socket.
 #[derive(Debug)]
@@ -186,6 +212,38 @@ impl Socket {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads a client's first words, within the deadline set.
+    pub async fn greeted(&self) -> Result<Accepted, GreetingError> {
+        let mut greeting = Greeting::default();
+        let mut records = [0; HANDSHAKE_BYTES];
+        let mut is_first = true;
+        loop {
+            poll_fn(|cx| self.poll_ready(Direction::Read, cx)).await?;
+            let received = match self.try_receive(&mut records) {
+                Ok(0) => return Err(GreetingError::Io(ErrorKind::UnexpectedEof.into())),
+                Ok(received) => records.get(..received).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if std::mem::take(&mut is_first) && is_plain_http(received) {
+                return Err(GreetingError::PlainHttp);
+            }
+            match greeting.feed(received) {
+                Ok(Some(accepted)) => return Ok(accepted),
+                Ok(None) => {}
+                Err(refused) => return Err(GreetingError::Refused(refused)),
+            }
+        }
+    }
+
+    /// Sends bytes that no session seals, as far as they leave at once: an alert. A peer that
+    /// takes nothing any more hears nothing either.
+    pub fn send_plain(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let _ = self.try_send(bytes, &[]);
+        }
     }
 
     /// Makes the handshake of the session, within the deadlines set.

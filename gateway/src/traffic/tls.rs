@@ -1,14 +1,20 @@
 //! TLS on a socket of the data path: rustls driven directly, so that records are read in large
 //! pieces into buffers the caller has anyway, and a session holds next to nothing while idle.
 //!
-//! Must not: choose certificates or policies (the listener's configuration, made by `certs`,
-//! does) or do IO of its own: the socket passes bytes in and out.
+//! A client's first words are read before anything is agreed, because the name in them decides
+//! under which policy the rest happens: the domain's, where it has one, else the listener's.
+//!
+//! Must not: make certificates or policies (`certs` does) or do IO of its own: the socket passes
+//! bytes in and out.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 
+use cardea_certs::LiveCertificates;
+use cardea_certs::server::{PolicyIdentity, ServerPolicy};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind};
 use rustls::{ProtocolVersion, ServerConnection};
 
 use super::buffer::BODY_BYTES;
@@ -17,11 +23,113 @@ use super::exchange::TlsIdentity;
 /// Decrypted bytes that a session may hold before it stops taking records; rustls' own limit.
 const PLAINTEXT_HELD_MAX: usize = 16 * 1024;
 
+/// The most that a client's first words may be, bytes. A post-quantum key share makes them 1.8 KiB
+/// long, and whatever is invented next has room.
+const HELLO_BYTES_MAX: usize = 64 * 1024;
+
+/// The alert that there is nobody here of the name that was asked for (RFC 6066 section 3), in a
+/// record of its own.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// The TLS side of a listener.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ListenerTls {
-    /// Versions, certificates, tickets and protocols, as `certs` built them.
-    pub config: Arc<ServerConfig>,
+    /// The certificates in use.
+    pub certificates: Arc<LiveCertificates>,
+    /// How TLS is spoken where no domain says otherwise.
+    pub policy: Arc<ServerPolicy>,
+    /// How it is spoken for each domain, by its place in the snapshot; empty where none has a
+    /// policy of its own.
+    pub by_domain: Box<[Option<Arc<ServerPolicy>>]>,
+    /// Whether clients are refused that name no host, or one that no certificate has.
+    pub refuses_unknown: bool,
+}
+
+impl ListenerTls {
+    /// How TLS is spoken for a domain.
+    pub fn policy_of(&self, domain: Option<u32>) -> &Arc<ServerPolicy> {
+        let own = domain.and_then(|place| self.by_domain.get(place as usize)?.as_ref());
+        own.unwrap_or(&self.policy)
+    }
+
+    /// Whether a client that asks for a name, or for none, is to be refused for it.
+    pub fn refuses(&self, server_name: Option<&str>) -> bool {
+        let is_known = |name: &str| self.certificates.has_name(name);
+        self.refuses_unknown && !server_name.is_some_and(is_known)
+    }
+
+    /// Whether a connection that was made under one policy is as good as one made under another.
+    pub fn agrees(&self, domain: Option<u32>, made_under: PolicyIdentity) -> bool {
+        self.policy_of(domain).identity == made_under
+    }
+}
+
+/// The first words of a client, until they are whole.
+#[derive(Default)]
+pub struct Greeting {
+    acceptor: Acceptor,
+    received: usize,
+}
+
+/// Why a client is refused before anything is agreed, and what it is told: an alert, ready to be
+/// sent.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: rustls::Error,
+    /// The alert's record; empty for none.
+    pub alert: Vec<u8>,
+}
+
+impl Refused {
+    fn new(error: rustls::Error, mut alert: AcceptedAlert) -> Self {
+        let mut bytes = Vec::new();
+        // Writing to a vector does not fail.
+        let _ = alert.write_all(&mut bytes);
+        Self {
+            error,
+            alert: bytes,
+        }
+    }
+
+    /// There is nobody of the name that was asked for.
+    pub fn unknown_name() -> Self {
+        Self {
+            error: rustls::Error::General("no certificate has the name".to_owned()),
+            alert: UNRECOGNIZED_NAME.to_vec(),
+        }
+    }
+}
+
+impl Greeting {
+    /// Takes records received: the whole of the first words once they are there.
+    pub fn feed(&mut self, mut records: &[u8]) -> Result<Option<Accepted>, Refused> {
+        self.received += records.len();
+        if self.received > HELLO_BYTES_MAX {
+            return Err(too_long());
+        }
+        while !records.is_empty() {
+            match self.acceptor.read_tls(&mut records) {
+                Ok(0) | Err(_) => return Err(too_long()),
+                Ok(_) => {}
+            }
+            match self.acceptor.accept() {
+                Ok(None) => {}
+                // A client has nothing to say behind its first words before it is answered; what
+                // it says nevertheless waits in there with them.
+                Ok(Some(accepted)) => return Ok(Some(accepted)),
+                Err((error, alert)) => return Err(Refused::new(error, alert)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn too_long() -> Refused {
+    Refused {
+        error: rustls::Error::PeerSentOversizedRecord,
+        alert: Vec::new(),
+    }
 }
 
 /// The most that a session seals before it is sent, bytes: a body buffer and its records' rims.
@@ -38,11 +146,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of an accepted connection.
-    pub fn accept(config: &Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self::new(Connection::Server(ServerConnection::new(
-            Arc::clone(config),
-        )?)))
+    /// The session with a client whose first words are known, under a policy.
+    pub fn accept(accepted: Accepted, policy: &ServerPolicy) -> Result<Self, Refused> {
+        let connection: ServerConnection = accepted
+            .into_connection(Arc::clone(&policy.config))
+            .map_err(|(error, alert)| Refused::new(error, alert))?;
+        Ok(Self::new(Connection::Server(connection)))
     }
 
     /// The session of a connection to an endpoint.
@@ -156,14 +265,19 @@ impl Session {
         self.connection.send_close_notify();
     }
 
-    /// What the handshake established.
-    pub fn identity(&self) -> TlsIdentity {
+    /// What the handshake with a client established under a policy. An error is a client
+    /// certificate that was good when the session began and is not any more.
+    pub fn identity(&self, policy: &ServerPolicy) -> Result<TlsIdentity, rustls::Error> {
         let server_name = match &self.connection {
             Connection::Server(server) => server.server_name().map(Into::into),
             Connection::Client(_) => None,
         };
-        TlsIdentity {
+        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let peer = policy.client(self.connection.peer_certificates(), resumed)?;
+        Ok(TlsIdentity {
             server_name,
+            policy: policy.identity,
+            peer: peer.map(Box::new),
             version: match self.connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -174,8 +288,8 @@ impl Session {
                 .negotiated_cipher_suite()
                 .and_then(|suite| suite.suite().as_str())
                 .unwrap_or("unknown"),
-            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
+            resumed,
+        })
     }
 }
 

@@ -95,7 +95,7 @@ fn rubbish_gets_an_alert_before_the_close() {
     let failed = || {
         secure
             .gateway
-            .metric("cardea_tls_handshakes_total", &[("result", "failed")])
+            .metric("cardea_tls_handshakes_total", &[("result", "malformed")])
     };
     cardea_tests::wait::until_true("failures are counted", || failed() >= Some(3.0));
     assert_eq!(secure.client("a.test").get("a.test", "/").status, 200);

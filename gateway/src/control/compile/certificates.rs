@@ -7,21 +7,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_certs::resumption::{Resumption, ResumptionSettings};
-use cardea_certs::server::{MinVersion, TlsPolicy, server_config};
 use cardea_certs::{
     CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
 };
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{
-    Alpn, Document, Domain, HostPattern, ListenerTls as Settings, TlsVersion,
-};
+use cardea_config::model::{Document, Domain, HostPattern};
 use cardea_config::origin::{Located, Origin};
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use super::Found;
 use crate::telemetry::logs::chain;
-use crate::traffic::tls::ListenerTls;
 
 /// Hosts without a certificate that are told by name; whoever mends those sees the next.
 const UNCOVERED_TOLD_MAX: usize = 20;
@@ -75,35 +71,14 @@ impl Certificates {
         (Some(certificates), found)
     }
 
-    /// The TLS side of a listener.
-    pub fn listener_tls(
-        &self,
-        settings: &Settings,
-        name: &str,
-        origin: Origin,
-    ) -> Result<ListenerTls, Box<Diagnostic>> {
-        let policy = TlsPolicy {
-            // Who may resume: whoever this listener let in.
-            identity: format!("listener {name}"),
-            min_version: match settings.min_version {
-                TlsVersion::V1_2 => MinVersion::Tls12,
-                TlsVersion::V1_3 => MinVersion::Tls13,
-            },
-            alpn: settings
-                .alpn
-                .iter()
-                .map(|protocol| match protocol {
-                    Alpn::Http11 => b"http/1.1".to_vec(),
-                })
-                .collect(),
-        };
-        let default = settings
-            .default_certificate
-            .as_ref()
-            .map(|name| name.shared());
-        server_config(&policy, self.live.resolver(default), &self.resumption)
-            .map(|config| ListenerTls { config })
-            .map_err(|error| Box::new(Diagnostic::error("E-tls", Some(origin), chain(&error))))
+    /// The certificates in use, for whatever asks in handshakes.
+    pub fn live(&self) -> &Arc<LiveCertificates> {
+        &self.live
+    }
+
+    /// What keeps sessions, over all configurations.
+    pub fn resumption(&self) -> &Resumption {
+        &self.resumption
     }
 
     /// Serves what was compiled: the configuration takes effect.

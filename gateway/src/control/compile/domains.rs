@@ -187,11 +187,14 @@ impl Compiler<'_> {
             Arc::new(style(&[&self.document.responses, &settings.responses]))
         };
         let slot = self.metrics.route_slot(&name, "");
+        let tls = settings.tls.as_deref();
+        let clients = tls.and_then(|tls| tls.client_certificates.as_ref()?.on());
         Some(Domain {
             name,
             table,
             routes,
             style,
+            demands_client: clients.is_some_and(|it| it.mode == model::ClientMode::Required),
             chain,
             slot,
         })

@@ -10,15 +10,16 @@ use std::sync::atomic::AtomicU64;
 
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document, Underscores};
-use cardea_config::origin::Located;
 use cardea_http1::Limits;
 
 use super::Found;
 use super::certificates::Certificates;
 use super::domains::Domains;
+use super::tls::{self, Policies};
 use crate::snapshot::{ListenerId, ListenerPlan};
-use crate::telemetry::metrics::Metrics;
-use crate::traffic::route::PathRules;
+use crate::telemetry::metrics::{ListenerSlot, Metrics};
+use crate::traffic::route::{HostTable, PathRules};
+use crate::traffic::tls::ListenerTls;
 
 /// An address of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,7 @@ pub struct Listeners {
     next: u32,
     plans: Vec<Arc<ListenerPlan>>,
     wanted: BTreeSet<BindKey>,
+    policies: Policies,
 }
 
 impl Listeners {
@@ -52,8 +54,9 @@ impl Listeners {
             next: previous.map_or(0, |before| before.next),
             plans: Vec::new(),
             wanted: BTreeSet::new(),
+            policies: Policies::default(),
         };
-        let mut found = Vec::new();
+        let mut tls = tls::Compiler::new(document, certificates);
         for settings in &document.listeners {
             let name = settings.name.shared();
             let known = previous.and_then(|before| before.ids.get(&name).cloned());
@@ -71,11 +74,26 @@ impl Listeners {
             listeners
                 .ids
                 .insert(Arc::clone(&name), (id, Arc::clone(&open)));
-            match plan(settings, id, open, document, certificates, domains, metrics) {
-                Ok(plan) => listeners.plans.push(Arc::new(plan)),
-                Err(problem) => found.push(*problem),
+            let secure = settings.tls.as_ref();
+            let secure = secure.map(|secure| tls.listener(secure, settings.origin));
+            // Without a TLS side that it should have, there is no listener.
+            if secure.as_ref().is_some_and(Option::is_none) {
+                continue;
             }
+            let parts = Parts {
+                id,
+                open,
+                tls: secure.flatten(),
+                hosts: domains.hosts_of(settings, document),
+                slot: metrics.listener_slot(&name),
+            };
+            let underscores = document.forwarding.underscores;
+            listeners
+                .plans
+                .push(Arc::new(plan(settings, parts, underscores)));
         }
+        let found;
+        (listeners.policies, found) = tls.finish();
         listeners.plans.sort_by_key(|plan| plan.id);
         if found.iter().any(Diagnostic::is_error) {
             return (None, found);
@@ -86,6 +104,11 @@ impl Listeners {
     /// The plans, ordered by id.
     pub fn plans(&self) -> Box<[Arc<ListenerPlan>]> {
         self.plans.iter().cloned().collect()
+    }
+
+    /// How TLS is spoken on them.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// The addresses they want.
@@ -100,26 +123,29 @@ impl Listeners {
     }
 }
 
-fn plan(
-    settings: &Located<model::Listener>,
+/// What a listener has beside its settings.
+struct Parts {
     id: ListenerId,
     open: Arc<AtomicU64>,
-    document: &Document,
-    certificates: &Certificates,
-    domains: &Domains,
-    metrics: &Metrics,
-) -> Result<ListenerPlan, Box<Diagnostic>> {
-    let name = settings.name.shared();
-    let hosts = domains.hosts_of(settings, document);
-    let tls = match &settings.tls {
-        Some(tls) => Some(certificates.listener_tls(tls, &name, settings.origin)?),
-        None => None,
-    };
-    let http = &settings.http;
-    Ok(ListenerPlan {
+    tls: Option<ListenerTls>,
+    hosts: Arc<HostTable>,
+    slot: ListenerSlot,
+}
+
+fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> ListenerPlan {
+    let Parts {
         id,
+        open,
+        tls,
         hosts,
-        limits: limits(http, document.forwarding.underscores),
+        slot,
+    } = parts;
+    let http = &settings.http;
+    ListenerPlan {
+        id,
+        name: settings.name.shared(),
+        hosts,
+        limits: limits(http, underscores),
         paths: PathRules::from(http),
         requests_per_connection_max: u64::from(http.requests_per_connection_max.max(1)),
         connections_max: u64::from(settings.connections_max),
@@ -132,9 +158,8 @@ fn plan(
             .map_or(0, |tls| tls.handshakes_max as usize),
         tls,
         open,
-        slot: metrics.listener_slot(&name),
-        name,
-    })
+        slot,
+    }
 }
 
 fn limits(http: &model::HttpLimits, underscores: Underscores) -> Limits {

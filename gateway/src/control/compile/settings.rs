@@ -15,7 +15,7 @@ use cardea_config::policy;
 use super::Found;
 use crate::policy::rate_limit::Limiters;
 use crate::policy::{Chain, Levels};
-use crate::snapshot::{Forwarding, RequestIdFrom};
+use crate::snapshot::{ClientCertificateFields, Forwarding, RequestIdFrom};
 use crate::traffic::access_log::{Format, Target};
 use crate::traffic::exchange::Timeouts;
 use crate::traffic::headers::HeaderName;
@@ -87,6 +87,15 @@ pub fn access_log_target(document: &Document) -> (Target, usize) {
     (target, log.queue_lines_max as usize)
 }
 
+fn client_certificate(settings: model::ClientCertificateFields) -> ClientCertificateFields {
+    use model::ClientCertificateFields as Told;
+
+    ClientCertificateFields {
+        xfcc: matches!(settings, Told::Xfcc | Told::Both),
+        rfc9440: matches!(settings, Told::Rfc9440 | Told::Both),
+    }
+}
+
 fn forwarding(settings: &model::Forwarding) -> Forwarding {
     let request_id = settings.request_id.on();
     Forwarding {
@@ -99,6 +108,7 @@ fn forwarding(settings: &model::Forwarding) -> Forwarding {
             settings.forwarded,
             ForwardedFields::XForwarded | ForwardedFields::Both
         ),
+        client_certificate: client_certificate(settings.client_certificate),
         forwarded: matches!(
             settings.forwarded,
             ForwardedFields::Forwarded | ForwardedFields::Both

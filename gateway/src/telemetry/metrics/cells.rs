@@ -115,40 +115,49 @@ impl Default for DomainCells {
     }
 }
 
-/// How a TLS handshake with a client ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum HandshakeEnd {
-    /// A new session was made.
-    Full,
-    /// An earlier session was resumed.
-    Resumed,
-    /// The peers did not agree, or the connection broke.
-    Failed,
-    /// It took too long.
-    TimedOut,
-    /// There were too many at once.
-    Refused,
+macro_rules! handshake_ends {
+    ($($End:ident $name:literal $help:literal)*) => {
+        /// How a TLS handshake with a client ended.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum HandshakeEnd { $(#[doc = $help] $End),* }
+
+        impl HandshakeEnd {
+            pub(super) const ALL: &'static [Self] = &[$(Self::$End),*];
+
+            /// The word that metrics and logs have for it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$End => $name),* }
+            }
+
+            /// What it means.
+            #[cfg(test)]
+            pub(super) const fn help(self) -> &'static str {
+                match self { $(Self::$End => $help),* }
+            }
+        }
+    };
 }
 
-impl HandshakeEnd {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Full,
-        Self::Resumed,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Refused,
-    ];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Resumed => "resumed",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Refused => "refused",
-        }
-    }
+handshake_ends! {
+    Full "full" "A new session was made."
+    Resumed "resumed" "An earlier session was resumed."
+    Refused "refused" "There were too many at once."
+    TimedOut "timed_out" "It took too long."
+    Closed "closed" "The client went away."
+    PlainHttp "plain_http" "The client spoke HTTP without TLS."
+    Malformed "malformed" "What the client sent is not TLS, or breaks its rules."
+    Version "version" "The client knows no version that is served."
+    Algorithms "algorithms" "The client knows no cipher suite, key exchange or signature that is served."
+    Protocol "protocol" "The client wants another protocol than those offered."
+    UnknownName "unknown_name" "No certificate has the name that the client asked for."
+    ClientCertificateMissing "client_certificate_missing" "The client showed no certificate where one is required."
+    ClientCertificateExpired "client_certificate_expired" "The client's certificate is past or ahead of its time."
+    ClientCertificateRevoked "client_certificate_revoked" "The client's certificate is revoked, or nothing says whether it is."
+    ClientCertificateInvalid "client_certificate_invalid" "The client's certificate is of an authority that does not count, or is broken."
+    ClientCertificateDenied "client_certificate_denied" "The client's certificate is good, and no rule lets its owner in."
+    Alert "alert" "The client refused what it was shown, and said so in an alert."
+    Failed "failed" "Anything else."
 }
 
 /// What is counted for a listener.
@@ -264,7 +273,7 @@ mod tests {
     fn a_request_touches_few_lines() {
         assert_eq!(size_of::<RouteCells>(), 3 * 64);
         assert_eq!(size_of::<UpstreamCells>(), 4 * 64);
-        assert_eq!(size_of::<ListenerCells>(), 64);
+        assert_eq!(size_of::<ListenerCells>(), 3 * 64);
     }
 
     #[test]

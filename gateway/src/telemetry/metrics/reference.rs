@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::buckets::BOUNDS_S;
+use super::cells::HandshakeEnd;
 use super::names::Metric;
 
 const INTRODUCTION: &str = "\
@@ -42,6 +43,11 @@ fn page() -> String {
             metric.help(),
         )
         .expect("a string takes everything");
+    }
+    page.push_str("\nHow TLS handshakes end:\n\n| `result` | |\n|---|---|\n");
+    for end in HandshakeEnd::ALL {
+        writeln!(page, "| `{}` | {} |", end.as_str(), end.help())
+            .expect("a string takes everything");
     }
     let bounds: Vec<_> = BOUNDS_S.iter().map(ToString::to_string).collect();
     writeln!(

@@ -131,6 +131,12 @@ fields! {
         |record| Value::optional(record.tls.and_then(|tls| tls.server_name.as_deref()), Value::name);
     TlsResumed "tls_resumed" "Whether an earlier session was resumed."
         |record| Value::optional(record.tls, |tls| Value::Flag(tls.resumed));
+    ClientSubject "client_subject" "Whom the client's certificate names, as RFC 4514 writes it."
+        |record| Value::optional(record.peer_certificate(), |peer| Value::name(&peer.subject));
+    ClientName "client_name" "The first URI, else host, else mail address in the client's certificate."
+        |record| Value::optional(record.peer_certificate().and_then(|peer| peer.first_name()), Value::name);
+    ClientFingerprint "client_fingerprint" "The SHA-256 of the client's certificate."
+        |record| Value::optional(record.peer_certificate(), |peer| Value::name(&peer.fingerprint));
     Generation "generation" "The configuration that the exchange ran on."
         |record| Value::Number(record.generation);
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use cardea_certs::peer::PeerCertificate;
 use cardea_http1::{Known, Version, write};
 
 use super::escape;
@@ -68,6 +69,13 @@ pub struct Record<'r> {
     pub retries: u32,
     /// The configuration it ran on.
     pub generation: u64,
+}
+
+impl<'r> Record<'r> {
+    /// The certificate that the client showed.
+    pub(super) fn peer_certificate(&self) -> Option<&'r PeerCertificate> {
+        self.tls?.peer.as_deref()
+    }
 }
 
 impl Format {

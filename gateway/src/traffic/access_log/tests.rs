@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use cardea_certs::peer::PeerCertificate;
+use cardea_certs::server::PolicyIdentity;
 use cardea_http1::Version;
 
 use super::*;
@@ -74,6 +76,18 @@ fn a_json_line_has_every_field_in_order() {
     let headers = headers(&[("user-agent", b"curl/8"), ("referer", b"http://a/")]);
     let tls = TlsIdentity {
         server_name: Some("example.com".into()),
+        policy: PolicyIdentity::default(),
+        peer: Some(Box::new(PeerCertificate {
+            subject: "CN=web,O=Example".into(),
+            issuer: "CN=authority".into(),
+            serial: "01".into(),
+            dns: ["web.example".into()].into(),
+            uris: [].into(),
+            emails: [].into(),
+            fingerprint: "5e1f".into(),
+            leaf: Vec::new().into(),
+            issuers: [].into(),
+        })),
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         resumed: true,
@@ -99,7 +113,8 @@ fn a_json_line_has_every_field_in_order() {
             r#""upstream_connect_ms":0.007,"upstream_first_byte_ms":1.000,"retries":2,"#,
             r#""user_agent":"curl/8","referer":"http://a/","tls_version":"TLSv1.3","#,
             r#""tls_cipher":"TLS13_AES_128_GCM_SHA256","tls_server_name":"example.com","#,
-            r#""tls_resumed":true,"generation":1}"#,
+            r#""tls_resumed":true,"client_subject":"CN=web,O=Example","#,
+            r#""client_name":"web.example","client_fingerprint":"5e1f","generation":1}"#,
             "\n"
         )
     );

@@ -35,7 +35,20 @@ pub struct ClientSide<'c> {
     pub expects_continue: Cell<bool>,
 }
 
-impl ClientSide<'_> {
+impl<'c> ClientSide<'c> {
+    /// For a response to something that was no request; the connection ends with it.
+    pub fn farewell(socket: &'c Socket, ticket: &'c Ticket) -> Self {
+        Self {
+            socket,
+            ticket,
+            version: Version::Http11,
+            is_head: false,
+            persistent: Cell::new(false),
+            head_sent: Cell::new(false),
+            expects_continue: Cell::new(false),
+        }
+    }
+
     /// How a body is delimited towards this client, given how it arrives.
     pub fn framing(&self, status: u16, received: Framing) -> Framing {
         if self.is_head || !has_body(status) {

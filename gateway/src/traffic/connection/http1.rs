@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cardea_http1::{Framing, HeadScan, Known, Method, RequestHead, Upgrade, Version};
+use cardea_http1::{Framing, HeadScan, Known, Method, RequestHead, Upgrade};
 
 use super::client::{ClientSide, write_pace};
 use super::{Ticket, head_fault};
@@ -251,15 +251,7 @@ impl Http1<'_> {
     ) -> Close {
         request.headers.fields.clear();
         let mut exchange = admit::open(self.worker, snapshot, plan, self.client, request);
-        let client = ClientSide {
-            socket: self.socket,
-            ticket: self.ticket,
-            version: Version::Http11,
-            is_head: false,
-            persistent: Cell::new(false),
-            head_sent: Cell::new(false),
-            expects_continue: Cell::new(false),
-        };
+        let client = ClientSide::farewell(self.socket, self.ticket);
         let mut reply = Reply::new(reason);
         reply.detail = detail;
         let mut body = RequestBody {
@@ -269,6 +261,22 @@ impl Http1<'_> {
         answer(&mut exchange, &client, &mut body, *reply).await;
         finish::finish(self.worker, exchange);
         Close::Linger
+    }
+}
+
+/// Tells a client that speaks HTTP to a TLS listener what it did: an alert it would not read.
+pub async fn refuse_plain(worker: &Worker, ticket: &Ticket, socket: &Socket) {
+    let snapshot = worker.snapshot.load();
+    let rendered = respond::render(*Reply::new(Reason::PlainHttp), &snapshot.style, None, None);
+    let length = rendered.body.len() as u64;
+    let client = ClientSide::farewell(socket, ticket);
+    let mut out = Vec::new();
+    let framing = Framing::Length(length);
+    client.write_head(&mut out, &rendered.response, framing, Some(length));
+    out.extend_from_slice(&rendered.body);
+    let mut pace = write_pace(&snapshot.timeouts);
+    if client.send(&out, &[], &mut pace).await.is_ok() {
+        linger(worker, socket).await;
     }
 }
 

@@ -11,6 +11,7 @@ use cardea_http1::Known;
 use super::matcher::Expected;
 use super::table::{Alternative, Conflict, PathTest, Rank, RouteTable};
 use super::{Found, RequestView};
+use crate::traffic::peer;
 
 /// What became of a request, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub enum Advantage {
     MoreHeaders,
     /// More query parameters.
     MoreQuery,
+    /// A rule about the client's certificate.
+    Client,
     /// An earlier place in the document.
     Earlier,
 }
@@ -102,6 +105,11 @@ pub enum Mismatch {
         name: String,
         /// Its value; none if it was not sent.
         value: Option<String>,
+    },
+    /// The client's certificate is none of those meant.
+    Client {
+        /// Whom it names; none if there is no certificate.
+        subject: Option<String>,
     },
     /// A query parameter is not as it has to be.
     Query {
@@ -186,6 +194,11 @@ impl Alternative {
             name: text(&test.name),
             value: test.value(request).map(|value| text(&value)),
         }));
+        if !conditions.takes_client(request) {
+            lost.push(Mismatch::Client {
+                subject: request.client.map(|client| client.subject.to_string()),
+            });
+        }
         lost
     }
 }
@@ -211,6 +224,8 @@ impl Advantage {
             Self::MoreHeaders
         } else if first.query != second.query {
             Self::MoreQuery
+        } else if first.client != second.client {
+            Self::Client
         } else {
             Self::Earlier
         }
@@ -225,6 +240,7 @@ impl fmt::Display for Advantage {
             Self::Method => "it asks for a method",
             Self::MoreHeaders => "it asks for more header fields",
             Self::MoreQuery => "it asks for more query parameters",
+            Self::Client => "it asks for a client certificate",
             Self::Earlier => "it stands earlier in the document",
         })
     }
@@ -235,6 +251,14 @@ impl fmt::Display for Mismatch {
         let (what, name, value) = match self {
             Self::Path { path } => return write!(formatter, "the path is {path}"),
             Self::Method { method } => return write!(formatter, "the method is {method}"),
+            Self::Client {
+                subject: Some(subject),
+            } => {
+                return write!(formatter, "the client certificate is of {subject}");
+            }
+            Self::Client { subject: None } => {
+                return write!(formatter, "there is no client certificate");
+            }
             Self::Header { name, value } => ("header", name, value),
             Self::Query { name, value } => ("query parameter", name, value),
         };
@@ -271,6 +295,9 @@ impl fmt::Display for Alternative {
         }
         for test in &conditions.query {
             write!(formatter, ", query {}{}", text(&test.name), test.expected)?;
+        }
+        if let Some(rule) = &conditions.client {
+            write!(formatter, ", client {}", peer::describe(rule))?;
         }
         Ok(())
     }

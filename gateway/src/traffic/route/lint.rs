@@ -101,6 +101,7 @@ impl PathKey {
 /// has the same path. One that ranks after the second does not count, however much it takes.
 fn covers(first: &Match, second: &Match) -> bool {
     first.headers == second.headers
+        && first.client == second.client
         && first.query == second.query
         && first.methods.is_empty() == second.methods.is_empty()
         && second

@@ -1,4 +1,5 @@
-//! What a route asks of a request besides its path: the method, header fields, query parameters.
+//! What a route asks of a request besides its path: the method, header fields, query parameters,
+//! and the certificate that its client showed.
 //!
 //! A field that was sent several times counts as one whose value is all of theirs, joined with
 //! commas (RFC 9110 section 5.3), so that a message means the same however a client or a proxy
@@ -8,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use cardea_certs::peer::PeerRule;
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::ValueMatch;
 use cardea_config::origin::Located;
@@ -25,6 +27,7 @@ pub(super) struct Conditions {
     pub(super) methods: Box<[Box<[u8]>]>,
     pub(super) headers: Box<[HeaderTest]>,
     pub(super) query: Box<[QueryTest]>,
+    pub(super) client: Option<Box<PeerRule>>,
 }
 
 /// A header field that has to hold.
@@ -52,13 +55,24 @@ pub(super) enum Expected {
 
 impl Conditions {
     pub(super) fn is_empty(&self) -> bool {
-        self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty()
+        self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+            && self.client.is_none()
     }
 
     pub(super) fn hold(&self, request: &RequestView<'_>) -> bool {
         self.takes_method(request)
             && self.headers.iter().all(|test| test.holds(request))
             && self.query.iter().all(|test| test.holds(request))
+            && self.takes_client(request)
+    }
+
+    pub(super) fn takes_client(&self, request: &RequestView<'_>) -> bool {
+        let Some(rule) = &self.client else {
+            return true;
+        };
+        request.client.is_some_and(|client| rule.matches(client))
     }
 
     pub(super) fn takes_method(&self, request: &RequestView<'_>) -> bool {

@@ -25,6 +25,7 @@ use super::reading;
 use super::tree::{Growing, PathTree};
 use super::{Found, NoRoute, RequestView};
 use crate::traffic::headers::HeaderName;
+use crate::traffic::peer;
 
 /// The routes of a domain.
 #[derive(Debug, Default)]
@@ -208,6 +209,7 @@ pub(super) struct Rank {
     pub(super) method: Reverse<bool>,
     pub(super) headers: Reverse<usize>,
     pub(super) query: Reverse<usize>,
+    pub(super) client: Reverse<bool>,
 }
 
 impl Alternative {
@@ -250,6 +252,7 @@ impl Alternative {
             method: Reverse(conditions.is_some_and(|it| !it.methods.is_empty())),
             headers: Reverse(conditions.map_or(0, |it| it.headers.len())),
             query: Reverse(conditions.map_or(0, |it| it.query.len())),
+            client: Reverse(conditions.is_some_and(|it| it.client.is_some())),
         }
     }
 
@@ -397,6 +400,7 @@ impl Conditions {
             methods: methods.map(|it| it.as_str().as_bytes().into()).collect(),
             headers: headers.into(),
             query: query.into(),
+            client: settings.client.as_deref().map(peer::rule).map(Box::new),
         })
     }
 }

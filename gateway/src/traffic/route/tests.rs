@@ -51,6 +51,22 @@ pub(super) struct Asked {
     path: String,
     query: Option<String>,
     headers: Headers,
+    client: Option<PeerCertificate>,
+}
+
+/// The certificate of a client.
+pub(super) fn client(subject: &str) -> PeerCertificate {
+    PeerCertificate {
+        subject: subject.into(),
+        issuer: "CN=authority".into(),
+        serial: "01".into(),
+        dns: ["a.example".into()].into(),
+        uris: [].into(),
+        emails: [].into(),
+        fingerprint: "00".repeat(32).into(),
+        leaf: Vec::new().into(),
+        issuers: [].into(),
+    }
 }
 
 impl Asked {
@@ -65,6 +81,7 @@ impl Asked {
             path: path.to_owned(),
             query,
             headers: Headers::default(),
+            client: None,
         };
         for (name, value) in headers {
             asked
@@ -80,6 +97,7 @@ impl Asked {
             path: self.path.as_bytes(),
             query: self.query.as_ref().map(String::as_bytes),
             headers: &self.headers,
+            client: self.client.as_ref(),
         }
     }
 }

@@ -12,6 +12,7 @@ use cardea_http1::{Form, Framing, Known, write};
 use crate::traffic::body::{BodyError, BodyReader};
 use crate::traffic::buffer::Inbound;
 use crate::traffic::exchange::Exchange;
+use crate::traffic::peer;
 
 /// Body bytes that leave with the head, in one write, and can be sent again: small requests.
 const TOGETHER_BYTES_MAX: usize = 16 * 1024;
@@ -113,7 +114,7 @@ fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
         | Known::XForwardedHost
         | Known::XForwardedPort => !forwarding.x_forwarded,
         Known::Forwarded => !forwarding.forwarded,
-        other => !stays_here(other),
+        other => !stays_here(other) && !peer::is_told_anew(other, exchange),
     });
     request.headers.write_added(out, |known| !stays_here(known));
     write_identity(out, exchange);
@@ -151,6 +152,7 @@ fn write_identity(out: &mut Vec<u8>, exchange: &Exchange<'_>) {
     if forwarding.forwarded {
         write_forwarded(out, exchange);
     }
+    peer::write_fields(out, exchange);
     if let Some(name) = &forwarding.request_id {
         write::field(
             out,

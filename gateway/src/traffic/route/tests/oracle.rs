@@ -5,7 +5,7 @@
 //! Must not: share code with what it checks. Regular expressions are the exception, in which it
 //! uses the crate another way.
 
-use cardea_config::model::{Match, PathMatch, ValueMatch};
+use cardea_config::model::{ClientRule, Match, PathMatch, ValueMatch};
 use proptest::prelude::*;
 
 use super::super::explain::{Outcome, Verdict};
@@ -18,6 +18,8 @@ struct Plain {
     path: String,
     query: Vec<(&'static str, &'static str)>,
     headers: Vec<(&'static str, &'static str)>,
+    /// Whom the client's certificate names.
+    client: Option<&'static str>,
 }
 
 impl Plain {
@@ -28,7 +30,10 @@ impl Plain {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let line = format!("{} {}?{}", self.method, self.path, query.join("&"));
-        Asked::new(&line, &self.headers)
+        Asked {
+            client: self.client.map(client),
+            ..Asked::new(&line, &self.headers)
+        }
     }
 }
 
@@ -38,6 +43,7 @@ const EVERYTHING: &Match = &Match {
     methods: Vec::new(),
     headers: Vec::new(),
     query: Vec::new(),
+    client: None,
 };
 
 /// The best alternative that matches: its route's place, and itself.
@@ -82,7 +88,9 @@ fn fits(alternative: &Match, request: &Plain) -> bool {
         let first = request.query.iter().find(|(name, _)| *name == test.name);
         holds(test, first.map(|(_, value)| value.replace('+', " ")))
     });
-    path && method && headers && query
+    let subject = alternative.client.as_ref().map(|rule| &rule.subject);
+    let client = subject.is_none_or(|subject| subject.as_deref() == request.client);
+    path && method && headers && query && client
 }
 
 fn holds(test: &ValueMatch, value: Option<String>) -> bool {
@@ -138,7 +146,10 @@ fn is_better(one: &Match, other: &Match) -> bool {
     if one.headers.len() != other.headers.len() {
         return one.headers.len() > other.headers.len();
     }
-    one.query.len() > other.query.len()
+    if one.query.len() != other.query.len() {
+        return one.query.len() > other.query.len();
+    }
+    one.client.is_some() && other.client.is_none()
 }
 
 fn path() -> impl Strategy<Value = String> {
@@ -189,7 +200,8 @@ fn alternative() -> impl Strategy<Value = Located<Match>> {
     ];
     let methods = prop::collection::vec(prop::sample::select(vec!["GET", "POST"]), 0..2);
     let values = || prop::collection::vec(value_match(), 0..3);
-    (path, methods, values(), values()).prop_map(|(path, methods, headers, query)| {
+    let alternative = (path, methods, values(), values(), subject());
+    alternative.prop_map(|(path, methods, headers, query, subject)| {
         Located::built_in(Match {
             path: path.map(Located::built_in),
             methods: methods
@@ -198,8 +210,18 @@ fn alternative() -> impl Strategy<Value = Located<Match>> {
                 .collect(),
             headers,
             query,
+            client: subject.map(|subject| {
+                Box::new(ClientRule {
+                    subject: Some(subject.to_owned()),
+                    ..ClientRule::default()
+                })
+            }),
         })
     })
+}
+
+fn subject() -> impl Strategy<Value = Option<&'static str>> {
+    prop::option::of(prop::sample::select(vec!["CN=a", "CN=b"]))
 }
 
 fn routes() -> impl Strategy<Value = Vec<Located<Route>>> {
@@ -220,11 +242,13 @@ fn request() -> impl Strategy<Value = Plain> {
         prop::collection::vec((name(), value), 0..4)
     };
     let method = prop::sample::select(vec!["GET", "POST", "PUT"]);
-    (method, path(), pairs(), pairs()).prop_map(|(method, path, query, headers)| Plain {
+    let request = (method, path(), pairs(), pairs(), subject());
+    request.prop_map(|(method, path, query, headers, client)| Plain {
         method,
         path,
         query,
         headers,
+        client,
     })
 }
 
@@ -299,7 +323,7 @@ proptest! {
     #[test]
     fn what_is_forwarded_cannot_be_read_otherwise(routes in routes(), path in odd_path()) {
         let table = RouteTable::compile(&routes).expect("routes that compile");
-        let plain = |path: String| Plain { method: "GET", path, query: Vec::new(), headers: Vec::new() };
+        let plain = |path: String| Plain { method: "GET", path, query: Vec::new(), headers: Vec::new(), client: None };
         let taken = |path: &str| naive(&routes, &plain(path.to_owned())).map(|(place, _)| place);
         if let Ok(found) = table.find(&plain(path.clone()).asked().view()) {
             // No route of this test writes out a semicolon or an escape.

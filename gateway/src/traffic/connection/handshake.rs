@@ -1,0 +1,215 @@
+//! The TLS handshake with a client: its first words, the policy that the name in them chooses, and
+//! who is at the other end.
+//!
+//! Handshakes are a worker's most expensive work, so only so many are under way at once: the
+//! excess is closed before it costs anything, and established connections keep their share.
+//!
+//! Must not: write to the log above debug level. Whoever can connect can fail a handshake, as often
+//! as they like; failures are counted by what they were.
+
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
+
+use crate::snapshot::ListenerPlan;
+use crate::telemetry::metrics::HandshakeEnd;
+use crate::traffic::exchange::Client;
+use crate::traffic::socket::{GreetingError, Socket};
+use crate::traffic::timer::Direction;
+use crate::traffic::tls::{ListenerTls, Refused, Session};
+use crate::traffic::worker::Worker;
+
+/// Makes the handshake; an error when the connection is of no use after it.
+pub(super) async fn make(
+    worker: &Rc<Worker>,
+    plan: &ListenerPlan,
+    socket: &mut Socket,
+    client: &mut Client,
+) -> Result<(), HandshakeEnd> {
+    let Some(tls) = &plan.tls else {
+        return Ok(());
+    };
+    let underway = worker.begin_handshake(plan.handshakes_max);
+    let underway = underway.ok_or(HandshakeEnd::Refused)?;
+    socket.set_deadline(Direction::Read, plan.handshake_timeout);
+    socket.set_deadline(Direction::Write, plan.handshake_timeout);
+    let met = meet(plan, tls, socket, client).await;
+    drop(underway);
+    if let Err(failure) = met {
+        let end = failure.end();
+        tracing::debug!(
+            peer = %client.peer,
+            listener = &*plan.name,
+            end = end.as_str(),
+            ?failure,
+            "handshake_failed"
+        );
+        return Err(end);
+    }
+    let resumed = client.tls.as_ref().is_some_and(|tls| tls.resumed);
+    let end = if resumed {
+        HandshakeEnd::Resumed
+    } else {
+        HandshakeEnd::Full
+    };
+    worker.metrics.handshake_finished(plan.slot.id(), end);
+    Ok(())
+}
+
+async fn meet(
+    plan: &ListenerPlan,
+    tls: &ListenerTls,
+    socket: &mut Socket,
+    client: &mut Client,
+) -> Result<(), Failure> {
+    let accepted = match socket.greeted().await {
+        Ok(accepted) => accepted,
+        Err(GreetingError::Refused(refused)) => return Err(turn_away(socket, refused)),
+        Err(GreetingError::PlainHttp) => return Err(Failure::PlainHttp),
+        Err(GreetingError::Io(error)) => return Err(Failure::Io(error)),
+    };
+    let hello = accepted.client_hello();
+    let server_name = hello.server_name();
+    if tls.refuses(server_name) {
+        turn_away(socket, Refused::unknown_name());
+        return Err(Failure::UnknownName);
+    }
+    let domain = server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
+    let policy = tls.policy_of(domain);
+    let session = Session::accept(accepted, policy);
+    let session = session.map_err(|refused| turn_away(socket, refused))?;
+    socket.start_session(session);
+    socket.handshake().await?;
+    if let Some(session) = socket.session() {
+        let identity = session.borrow().identity(policy)?;
+        client.tls = Some(Box::new(identity));
+    }
+    Ok(())
+}
+
+/// Tells a client why it is refused.
+fn turn_away(socket: &Socket, refused: Refused) -> Failure {
+    socket.send_plain(&refused.alert);
+    Failure::Tls(refused.error)
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug)]
+enum Failure {
+    Io(io::Error),
+    Tls(TlsError),
+    PlainHttp,
+    UnknownName,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<TlsError>() {
+            Ok(error) => Self::Tls(error),
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+impl Failure {
+    fn end(&self) -> HandshakeEnd {
+        match self {
+            Self::Io(error) if error.kind() == ErrorKind::TimedOut => HandshakeEnd::TimedOut,
+            Self::Io(_) => HandshakeEnd::Closed,
+            Self::PlainHttp => HandshakeEnd::PlainHttp,
+            Self::UnknownName => HandshakeEnd::UnknownName,
+            Self::Tls(error) => end_of(error),
+        }
+    }
+}
+
+fn end_of(error: &TlsError) -> HandshakeEnd {
+    match error {
+        TlsError::InvalidMessage(_)
+        | TlsError::InappropriateMessage { .. }
+        | TlsError::InappropriateHandshakeMessage { .. }
+        | TlsError::PeerMisbehaved(_)
+        | TlsError::PeerSentOversizedRecord
+        | TlsError::UnsupportedNameType
+        | TlsError::DecryptError => HandshakeEnd::Malformed,
+        TlsError::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => HandshakeEnd::Version,
+        TlsError::PeerIncompatible(_) => HandshakeEnd::Algorithms,
+        TlsError::NoApplicationProtocol => HandshakeEnd::Protocol,
+        TlsError::NoCertificatesPresented => HandshakeEnd::ClientCertificateMissing,
+        TlsError::InvalidCertificate(fault) => end_of_certificate(fault),
+        TlsError::AlertReceived(_) => HandshakeEnd::Alert,
+        _ => HandshakeEnd::Failed,
+    }
+}
+
+fn end_of_certificate(fault: &CertificateError) -> HandshakeEnd {
+    match fault {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => HandshakeEnd::ClientCertificateExpired,
+        CertificateError::Revoked
+        | CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => {
+            HandshakeEnd::ClientCertificateRevoked
+        }
+        CertificateError::ApplicationVerificationFailure => HandshakeEnd::ClientCertificateDenied,
+        _ => HandshakeEnd::ClientCertificateInvalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, InvalidMessage};
+
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_what_they_were() {
+        let check = |failure: Failure, expected: &str| {
+            assert_eq!(failure.end().as_str(), expected);
+        };
+        let io = |kind: ErrorKind| Failure::from(io::Error::from(kind));
+        let tls = |error: TlsError| Failure::from(io::Error::new(ErrorKind::InvalidData, error));
+        check(io(ErrorKind::TimedOut), "timed_out");
+        check(io(ErrorKind::ConnectionReset), "closed");
+        check(tls(InvalidMessage::InvalidContentType.into()), "malformed");
+        check(tls(PeerIncompatible::Tls12NotOffered.into()), "version");
+        check(
+            tls(PeerIncompatible::NoKxGroupsInCommon.into()),
+            "algorithms",
+        );
+        check(tls(TlsError::NoApplicationProtocol), "protocol");
+        let alert = AlertDescription::UnknownCA;
+        check(tls(TlsError::AlertReceived(alert)), "alert");
+        let missing = TlsError::NoCertificatesPresented;
+        check(tls(missing), "client_certificate_missing");
+        let certificate = |fault: CertificateError| tls(fault.into());
+        check(
+            certificate(CertificateError::Expired),
+            "client_certificate_expired",
+        );
+        check(
+            certificate(CertificateError::Revoked),
+            "client_certificate_revoked",
+        );
+        check(
+            certificate(CertificateError::UnknownIssuer),
+            "client_certificate_invalid",
+        );
+        let denied = CertificateError::ApplicationVerificationFailure;
+        check(certificate(denied), "client_certificate_denied");
+    }
+}
