@@ -4,6 +4,8 @@
 //! handshakes load whichever is there. A handshake sees one store from beginning to end. Nothing
 //! here parses on a worker's thread.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -64,6 +66,21 @@ impl LiveCertificates {
     /// Looks at all files and serves what is new in them. A certificate whose new files are no
     /// good keeps the old ones.
     pub fn refresh(&self, now: UnixTime) -> Refreshed {
+        self.refresh_those(now, |_| true)
+    }
+
+    /// As `refresh`, of the certificates that some files are of.
+    pub fn refresh_files(&self, files: &BTreeSet<PathBuf>, now: UnixTime) -> Refreshed {
+        self.refresh_those(now, |spec| {
+            files.contains(&spec.chain) || files.contains(&spec.key)
+        })
+    }
+
+    fn refresh_those(
+        &self,
+        now: UnixTime,
+        is_concerned: impl Fn(&CertificateSpec) -> bool,
+    ) -> Refreshed {
         // A panic while replacing left the store as it was, so there is nothing to distrust.
         let _replacing = self
             .replacing
@@ -73,10 +90,11 @@ impl LiveCertificates {
         let mut entries = store.entries().to_vec();
         let mut refreshed = Refreshed::default();
         let mut is_restamped = false;
+        let mut is_alike = true;
         let plan = store.plan();
         let places = plan.certificates.iter().zip(&mut entries);
-        for ((spec, entry), observed) in places.zip(store.observe(now)) {
-            let outcome = match observed {
+        for (spec, entry) in places.filter(|(spec, _)| is_concerned(spec)) {
+            let outcome = match entry.observe(spec, now) {
                 Observed::Same => continue,
                 Observed::Restamped(stamps) => {
                     entry.restamp(stamps);
@@ -89,17 +107,18 @@ impl LiveCertificates {
             let certificate = Arc::clone(&spec.name);
             match outcome {
                 Ok(successor) => {
+                    is_alike &= store.finds_alike(entry, &successor);
                     *entry = successor;
                     refreshed.replaced.push(certificate);
                 }
                 Err(error) => refreshed.failed.push(Failure { certificate, error }),
             }
         }
-        if !refreshed.replaced.is_empty() {
+        if !refreshed.replaced.is_empty() && !is_alike {
             let successor = CertificateStore::assemble(Arc::clone(plan), entries, now);
             self.store.store(Arc::new(successor));
-        } else if is_restamped {
-            self.store.store(Arc::new(store.restamped(entries)));
+        } else if is_restamped || !refreshed.replaced.is_empty() {
+            self.store.store(Arc::new(store.with_entries(entries)));
         }
         refreshed
     }

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use rustls::SignatureScheme;
 use rustls::pki_types::UnixTime;
@@ -24,6 +25,9 @@ use names::NameIndex;
 /// From this long before the end of its time on, a certificate is worth a warning. Authorities
 /// that renew by themselves do so with a third of 90 days, or of fewer, left.
 const EXPIRES_SOON_SECS: u64 = 14 * 24 * 60 * 60;
+
+/// Certificates for which a thread of their own is worth its while.
+const PART_LEAST: usize = 64;
 
 /// A certificate as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +89,10 @@ impl CertificateStore {
     /// is reported; with any, there is no store.
     pub fn build(plan: Plan, previous: &Self, now: UnixTime) -> Result<Self, Vec<Failure>> {
         let mut failures = relation_failures(&plan);
-        let known = previous.by_content();
         let mut entries = Vec::with_capacity(plan.certificates.len());
-        for spec in &plan.certificates {
-            match load_entry(spec, previous, &known, now) {
+        let loaded = load_entries(&plan.certificates, previous, now);
+        for (spec, loaded) in plan.certificates.iter().zip(loaded) {
+            match loaded {
                 Ok(entry) => entries.push(entry),
                 Err(error) => failures.push(Failure {
                     certificate: Arc::clone(&spec.name),
@@ -119,8 +123,15 @@ impl CertificateStore {
         }
     }
 
-    /// This store with fresher stamps of the same files.
-    pub(crate) fn restamped(&self, entries: Vec<Entry>) -> Self {
+    /// Whether a certificate can take the place of another without anything being found otherwise:
+    /// it has the same names, and shares none of them.
+    pub(crate) fn finds_alike(&self, before: &Entry, after: &Entry) -> bool {
+        let (before, after) = (&before.certificate, &after.certificate);
+        before.details.names == after.details.names && self.index.is_alone(&before.details.names)
+    }
+
+    /// This store with other entries that are found by the same names.
+    pub(crate) fn with_entries(&self, entries: Vec<Entry>) -> Self {
         Self {
             plan: Arc::clone(&self.plan),
             entries,
@@ -201,19 +212,13 @@ impl CertificateStore {
     /// The names of the certificates whose files hold something else than when they were loaded,
     /// or cannot be read any more.
     pub fn changed_files(&self, now: UnixTime) -> Vec<Arc<str>> {
-        self.observe(now)
-            .into_iter()
-            .zip(&self.plan.certificates)
-            .filter(|(observed, _)| !matches!(observed, Observed::Same | Observed::Restamped(_)))
-            .map(|(_, spec)| Arc::clone(&spec.name))
-            .collect()
-    }
-
-    /// Looks at the files of every certificate, in the order of the plan.
-    pub(crate) fn observe(&self, now: UnixTime) -> Vec<Observed> {
         let specs = self.plan.certificates.iter().zip(&self.entries);
         specs
-            .map(|(spec, entry)| entry.observe(spec, now))
+            .filter(|(spec, entry)| {
+                let observed = entry.observe(spec, now);
+                !matches!(observed, Observed::Same | Observed::Restamped(_))
+            })
+            .map(|(spec, _)| Arc::clone(&spec.name))
             .collect()
     }
 
@@ -266,7 +271,7 @@ impl Entry {
         self.stamps = stamps;
     }
 
-    fn observe(&self, spec: &CertificateSpec, now: UnixTime) -> Observed {
+    pub(crate) fn observe(&self, spec: &CertificateSpec, now: UnixTime) -> Observed {
         if self.stamps.still_hold(&spec.chain, &spec.key, now) {
             return Observed::Same;
         }
@@ -278,6 +283,38 @@ impl Entry {
             Err(error) => Observed::Unreadable(error),
         }
     }
+}
+
+/// Loads certificates, in their order. Reading and parsing thousands of them takes a while, so all
+/// processors have a part in it.
+fn load_entries(
+    specs: &[CertificateSpec],
+    previous: &CertificateStore,
+    now: UnixTime,
+) -> Vec<Result<Entry, Error>> {
+    let known = previous.by_content();
+    let load = |specs: &[CertificateSpec]| -> Vec<_> {
+        let load = |spec| load_entry(spec, previous, &known, now);
+        specs.iter().map(load).collect()
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let part = specs.len().div_ceil(processors).max(PART_LEAST);
+    if specs.len() <= part {
+        return load(specs);
+    }
+    thread::scope(|scope| {
+        let parts: Vec<_> = specs.chunks(part).collect();
+        let threads: Vec<_> = parts
+            .iter()
+            .map(|part| thread::Builder::new().spawn_scoped(scope, || load(part)))
+            .collect();
+        let results = threads.into_iter().zip(&parts).map(|(thread, part)| {
+            let loaded = thread.ok().and_then(|thread| thread.join().ok());
+            // A thread that could not be had leaves its part to this one.
+            loaded.unwrap_or_else(|| load(part))
+        });
+        results.flatten().collect()
+    })
 }
 
 fn load_entry(

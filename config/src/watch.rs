@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-mod directories;
+mod contents;
+mod ways;
 
 #[cfg(test)]
 mod tests;
 
-use directories::{Directory, digest, directories};
+use contents::Contents;
+use ways::{Directory, Ways};
 
 /// Notifications that follow each other within this time are one change.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -51,13 +53,16 @@ struct Shared {
 }
 
 impl Watch {
-    /// Calls `changed` on a thread of its own when the contents of a watched file have changed,
-    /// and when other files are to be watched.
-    pub fn start(changed: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+    /// Calls `changed` on a thread of its own when contents of watched files have changed, and when
+    /// other files are to be watched, with the files concerned.
+    pub fn start(changed: impl FnMut(BTreeSet<PathBuf>) + Send + 'static) -> std::io::Result<Self> {
         Self::polling(POLL, changed)
     }
 
-    fn polling(poll: Duration, changed: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+    fn polling(
+        poll: Duration,
+        changed: impl FnMut(BTreeSet<PathBuf>) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (hints, receiver) = sync_channel(HINTS_MAX);
         let shared = Arc::new(Shared::default());
         let mut watcher = Thread {
@@ -67,7 +72,7 @@ impl Watch {
             poll,
             files: BTreeSet::new(),
             directories: BTreeSet::new(),
-            seen: 0,
+            contents: Contents::default(),
             changed,
         };
         std::thread::Builder::new()
@@ -133,12 +138,12 @@ struct Thread<F> {
     poll: Duration,
     files: BTreeSet<PathBuf>,
     directories: BTreeSet<Directory>,
-    /// A digest of all contents as they were when `changed` was last called.
-    seen: u64,
+    /// What they held when they were last looked at.
+    contents: Contents,
     changed: F,
 }
 
-impl<F: FnMut()> Thread<F> {
+impl<F: FnMut(BTreeSet<PathBuf>)> Thread<F> {
     fn run(&mut self) {
         loop {
             let is_hint = match self.receiver.recv_timeout(self.poll) {
@@ -153,15 +158,16 @@ impl<F: FnMut()> Thread<F> {
                 return;
             }
             let files = lock(&self.shared.files).take();
-            let is_other = files.as_ref().is_some_and(|files| *files != self.files);
             self.files = files.unwrap_or_else(|| std::mem::take(&mut self.files));
             self.subscribe();
-            // Taken before the call: whoever is called reads what is there by then, or later.
-            let seen = digest(&self.files);
-            let is_new = std::mem::replace(&mut self.seen, seen) != seen;
-            // A file may have changed between being read and being watched.
-            if is_new || is_other {
-                (self.changed)();
+            // Taken before the call: whoever is called reads what is there by then, or later. A
+            // file that is watched from now on counts as changed: it may have, between being read
+            // and being watched.
+            let contents = Contents::of(&self.files, &self.contents);
+            let changes = contents.changes(&self.contents);
+            self.contents = contents;
+            if !changes.is_empty() {
+                (self.changed)(changes);
             }
         }
     }
@@ -178,12 +184,9 @@ impl<F: FnMut()> Thread<F> {
 
     /// Watches the directories that matter now; links may lead elsewhere than before.
     fn subscribe(&mut self) {
-        let targets = self
-            .files
-            .iter()
-            .filter_map(|file| file.canonicalize().ok());
-        *lock(&self.shared.targets) = targets.collect();
-        let wanted = directories(&self.files);
+        let ways = Ways::of(&self.files);
+        *lock(&self.shared.targets) = ways.targets;
+        let wanted = ways.directories;
         let Some(notifier) = &mut self.notifier else {
             return;
         };

@@ -15,7 +15,7 @@ pub mod outlets;
 pub(crate) mod service_manager;
 pub mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +32,7 @@ use tokio::sync::{Notify, mpsc};
 use compile::{BindKey, Compiled, settings};
 use endpoints::EndpointsSupervisor;
 use listen::Bound;
+use reload::Cause;
 
 use crate::admin::Admin;
 use crate::snapshot::Published;
@@ -70,12 +71,32 @@ pub struct Control {
     crew: Arc<Crew>,
     state: Mutex<State>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    /// Raised by signals and file changes; reloads are made one after another.
-    asked: Arc<Notify>,
+    /// Files that changed and were not looked at yet; reloads are made one after another.
+    changed: Arc<Changed>,
     /// Whether the first names have settled and traffic is welcome.
     ready: AtomicBool,
     /// Whether the process is about to end. Set before the workers are told.
     draining: AtomicBool,
+}
+
+/// Files that changed, on their way from the watch to the next reload.
+#[derive(Debug, Default)]
+struct Changed {
+    files: Mutex<BTreeSet<PathBuf>>,
+    raised: Notify,
+}
+
+impl Changed {
+    fn add(&self, files: BTreeSet<PathBuf>) {
+        let mut waiting = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(files);
+        drop(waiting);
+        self.raised.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What only control knows of the configuration in force.
@@ -162,7 +183,7 @@ impl Control {
                 refused: None,
             }),
             workers: Mutex::default(),
-            asked: Arc::default(),
+            changed: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             this: Weak::clone(this),
@@ -219,10 +240,6 @@ impl Control {
             return std::future::pending().await;
         };
         let watch = self.watch();
-        if watch.is_some() {
-            // The files may have changed since they were read and before they were watched.
-            self.asked.notify_one();
-        }
         let upstreams = self.state().compiled.upstreams.clone();
         let supervisor = EndpointsSupervisor::start(tokio::runtime::Handle::current(), &upstreams);
         supervisor.settled(NAMES_SETTLE).await;
@@ -231,9 +248,9 @@ impl Control {
         service_manager::ready(&self.status_line());
         let mut chores = tokio::time::interval(CHORES_EVERY);
         loop {
-            let is_forced = tokio::select! {
-                _ = hangup.recv() => true,
-                () = self.asked.notified() => false,
+            let cause = tokio::select! {
+                _ = hangup.recv() => Cause::Asked,
+                () = self.changed.raised.notified() => Cause::Changed(self.changed.take()),
                 _ = chores.tick() => {
                     self.state().compiled.certificates.rotate_tickets();
                     continue;
@@ -245,7 +262,7 @@ impl Control {
             };
             let control = Arc::clone(&self);
             // Reading files and compiling block; the runtime's other tasks must not wait.
-            let reload = tokio::task::spawn_blocking(move || control.reload_and_log(is_forced));
+            let reload = tokio::task::spawn_blocking(move || control.reload_and_log(&cause));
             if let Err(error) = reload.await {
                 tracing::error!(%error, "reload_panicked");
             }
@@ -259,8 +276,10 @@ impl Control {
         let Source::File(_) = &self.source else {
             return None;
         };
-        let asked = Arc::clone(&self.asked);
-        match Watch::start(move || asked.notify_one()) {
+        let changed = Arc::clone(&self.changed);
+        // The first call comes at once and names all files: they may have changed since they were
+        // read and before they were watched.
+        match Watch::start(move |files| changed.add(files)) {
             Ok(watch) => {
                 watch.watch(self.watched_files());
                 Some(watch)

@@ -152,6 +152,35 @@ fn swaps_between_two_handshakes() {
 }
 
 #[test]
+fn looks_at_the_files_it_is_told_of_alone() {
+    let files = Fixture::new();
+    let specs = ["a", "b"].map(|name| files.place(name, &[&format!("{name}.test")]));
+    let live = LiveCertificates::new(store(specs.to_vec()));
+    for (spec, name) in specs.iter().zip(["a.test", "b.test"]) {
+        replace(spec, &files.authority.issue(&wish(&[name])));
+    }
+    let told = BTreeSet::from([specs[1].key.clone()]);
+    assert_eq!(live.refresh_files(&told, now()).replaced, [Arc::from("b")]);
+    assert_eq!(live.refresh(now()).replaced, [Arc::from("a")]);
+}
+
+#[test]
+fn a_shared_name_goes_to_the_certificate_that_lasts_longest_after_a_renewal() {
+    let files = Fixture::new();
+    let specs = ["a", "b"].map(|name| files.place(name, &["both.test"]));
+    let live = LiveCertificates::new(store(specs.to_vec()));
+    let found = || live.load().spec_for("both.test", &[]).unwrap().name.clone();
+    assert_eq!(*found(), *"a");
+    let longer = Wish {
+        not_after: now().as_secs() + 200 * DAY,
+        ..wish(&["both.test"])
+    };
+    replace(&specs[1], &files.authority.issue(&longer));
+    live.refresh(now());
+    assert_eq!(*found(), *"b");
+}
+
+#[test]
 fn names_of_a_new_file_are_served_and_old_ones_no_more() {
     let files = Fixture::new();
     let specs = vec![files.place("a", &["a.test"]), files.place("b", &["b.test"])];

@@ -4,7 +4,7 @@
 //! knows nothing of keys or files.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::SignatureAlgorithm;
@@ -27,6 +27,8 @@ pub(super) struct NameIndex {
     exact: HashMap<Box<str>, Positions>,
     /// What follows `*.` in names in certificates. Such a wildcard is one label.
     wildcard: HashMap<Box<str>, Positions>,
+    /// Names that are in several certificates, of which not all may be kept above.
+    contested: HashSet<Box<str>>,
 }
 
 /// What domains chose for their hosts; `None` leaves it to the names in certificates.
@@ -56,6 +58,11 @@ impl NameIndex {
                 names.entry(key.into()).or_default().push(position);
             }
         }
+        let many = |(_, positions): &(&Box<str>, &Vec<u32>)| positions.len() > 1;
+        let contested = exact.iter().filter(many).map(|(name, _)| name.clone());
+        let wild = wildcard.iter().filter(many);
+        let contested = contested.chain(wild.map(|(suffix, _)| format!("*.{suffix}").into()));
+        let contested = contested.collect();
         let preferred = |names: HashMap<Box<str>, Vec<u32>>| {
             names
                 .into_iter()
@@ -66,7 +73,13 @@ impl NameIndex {
             chosen: Choices::build(plan, by_name),
             exact: preferred(exact),
             wildcard: preferred(wildcard),
+            contested,
         }
+    }
+
+    /// Whether each of these names in a certificate is in one certificate alone.
+    pub(super) fn is_alone(&self, names: &[Box<str>]) -> bool {
+        names.iter().all(|name| !self.contested.contains(name))
     }
 
     /// The certificates for a host, in whatever case it is written.

@@ -292,13 +292,35 @@ fn keeps_what_has_the_same_content_elsewhere() {
 fn does_not_read_what_certainly_did_not_change() {
     let files = Fixture::new();
     let spec = files.place("a", &["a.test"]);
-    let read_while = |first: &CertificateStore| first.observe(later());
+    let read_while = |first: &CertificateStore| first.entries()[0].observe(&spec, later());
     let empty = CertificateStore::empty();
     let settled = CertificateStore::build(plan(vec![spec.clone()]), &empty, later()).unwrap();
-    assert!(matches!(read_while(&settled)[..], [Observed::Same]));
+    assert!(matches!(read_while(&settled), Observed::Same));
     // Written a moment ago: what the file system says is not believed, and the content is read.
-    let fresh = CertificateStore::build(plan(vec![spec]), &empty, now()).unwrap();
-    assert!(matches!(read_while(&fresh)[..], [Observed::Restamped(_)]));
+    let fresh = CertificateStore::build(plan(vec![spec.clone()]), &empty, now()).unwrap();
+    assert!(matches!(read_while(&fresh), Observed::Restamped(_)));
+}
+
+#[test]
+fn many_are_loaded_in_their_order_and_every_fault_is_told() {
+    let files = Fixture::new();
+    let names: Vec<String> = (0..3 * PART_LEAST).map(|at| format!("c{at}")).collect();
+    let specs: Vec<_> = names
+        .iter()
+        .map(|name| files.place(name, &[&format!("{name}.test")]))
+        .collect();
+    let store = build(plan(specs.clone()));
+    for name in &names {
+        let found = store.spec_for(&format!("{name}.test"), &[]).unwrap();
+        assert_eq!(*found.name, **name);
+    }
+    let broken = [&specs[1], &specs[3 * PART_LEAST - 1]];
+    for spec in broken {
+        fs::remove_file(&spec.key).unwrap();
+    }
+    let failures = CertificateStore::build(plan(specs.clone()), &store, later()).unwrap_err();
+    let told: Vec<_> = failures.iter().map(|it| &it.certificate).collect();
+    assert_eq!(told, broken.map(|spec| &spec.name));
 }
 
 #[test]

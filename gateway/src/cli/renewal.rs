@@ -13,6 +13,7 @@ use cardea_certs::local::{self, LocalCertificate};
 use rustls::pki_types::UnixTime;
 
 use crate::control::Control;
+use crate::control::reload::Cause;
 
 /// The longest sleep. The clock may be set, and stands still for a sleeper while the machine does.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
@@ -33,7 +34,9 @@ pub(super) fn start(
                 return;
             };
             // The files are new, the configuration is not. The verdict is in the log.
-            let serve = || control.reload_and_log(false).is_ok();
+            let files = [certificate.chain.clone(), certificate.key.clone()];
+            let changed = Cause::Changed(files.into());
+            let serve = || control.reload_and_log(&changed).is_ok();
             if let Err(error) = renew(&directory, &mut certificate, UnixTime::now(), serve) {
                 let error = crate::telemetry::logs::chain(&error);
                 tracing::error!(error, "local_certificate_not_renewed");

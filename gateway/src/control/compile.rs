@@ -46,9 +46,8 @@ pub struct Compiled {
 impl Compiled {
     /// The files of certificates, authorities and revocation lists that it was compiled from.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = self.certificates.files();
-        files.extend(self.listeners.policies().files());
-        files
+        let policies = self.listeners.policies().files();
+        self.certificates.files().chain(policies).collect()
     }
 
     /// Whether a file of authorities or revocation lists holds something else by now, so that the

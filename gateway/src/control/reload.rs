@@ -16,6 +16,16 @@ use super::listen::{BindError, Bound};
 use super::{Control, Source, State, service_manager, status};
 use crate::traffic::worker::Command;
 
+/// Why the configuration is looked at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asks for it: secrets and TLS files are read again even if no configuration file
+    /// changed.
+    Asked,
+    /// These files may have changed.
+    Changed(BTreeSet<PathBuf>),
+}
+
 /// A configuration took effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -44,9 +54,39 @@ impl Refusal {
 }
 
 impl Control {
-    /// Reads the configuration again and turns to it. With `is_forced`, secrets and TLS files are
-    /// read again even if no configuration file changed.
-    pub fn reload(&self, is_forced: bool) -> Result<Verdict, Refusal> {
+    /// Serves what is new in files of certificates, if nothing else changed: then the document
+    /// need not be read again, which takes a while where there are thousands of certificates.
+    fn renew(&self, changed: &BTreeSet<PathBuf>) -> Option<Result<Verdict, Refusal>> {
+        let state = self.state();
+        // A document that is refused may have been refused for want of these very files.
+        if state.refused.is_some() {
+            return None;
+        }
+        let compiled = &state.compiled;
+        let (changes, failed) = compiled
+            .certificates
+            .refresh_files(changed, &compiled.document)?;
+        let generation = compiled.snapshot.generation;
+        let places = Arc::clone(&state.places);
+        drop(state);
+        self.note_certificates();
+        if !failed.is_empty() {
+            log_changes(&changes);
+            return Some(Err(Refusal::new(&failed, &places)));
+        }
+        Some(Ok(Verdict {
+            generation,
+            changes,
+        }))
+    }
+
+    /// Reads the configuration again and turns to it.
+    pub fn reload(&self, cause: &Cause) -> Result<Verdict, Refusal> {
+        if let Cause::Changed(files) = cause
+            && let Some(verdict) = self.renew(files)
+        {
+            return verdict;
+        }
         let mut state = self.state();
         let loaded = match &self.source {
             Source::File(path) => cardea_config::load(path),
@@ -64,7 +104,7 @@ impl Control {
         } = loaded.map_err(|refused| Refusal::new(&refused.diagnostics, &refused.sources))?;
         let generation = state.compiled.snapshot.generation;
         let is_same = fingerprint == state.fingerprint && !state.compiled.is_outdated();
-        if is_same && !is_forced {
+        if is_same && *cause != Cause::Asked {
             let compiled = &state.compiled;
             let (changes, failed) = compiled.certificates.refresh(&compiled.document);
             drop(state);
@@ -139,16 +179,17 @@ impl Control {
     }
 
     /// As `reload`, with the verdict in the log and the metrics, and told to the service manager.
-    pub fn reload_and_log(&self, is_forced: bool) -> Result<Verdict, Refusal> {
+    pub fn reload_and_log(&self, cause: &Cause) -> Result<Verdict, Refusal> {
         // Before it is ready and while it goes, the manager waits for other words. A look at the
         // files that nobody asked for is no reload to it.
         let (is_serving, before) = (self.is_serving(), self.status_line());
-        let is_told = is_serving && is_forced;
+        let is_asked = *cause == Cause::Asked;
+        let is_told = is_serving && is_asked;
         if is_told {
             service_manager::reloading();
         }
-        let verdict = self.reload(is_forced);
-        self.log_verdict(&verdict, is_forced);
+        let verdict = self.reload(cause);
+        self.log_verdict(&verdict, is_asked);
         let status = self.status_line();
         if is_told {
             service_manager::ready(&status);
@@ -159,11 +200,11 @@ impl Control {
     }
 
     /// The same refusal is logged once, however often the files are looked at.
-    fn log_verdict(&self, verdict: &Result<Verdict, Refusal>, is_forced: bool) {
+    fn log_verdict(&self, verdict: &Result<Verdict, Refusal>, is_asked: bool) {
         let refused = verdict.as_ref().err().map(|one| one.rendered.clone());
         let before = std::mem::replace(&mut self.state().refused, refused);
         match verdict {
-            Ok(Verdict { changes, .. }) if changes.is_empty() && !is_forced => {
+            Ok(Verdict { changes, .. }) if changes.is_empty() && !is_asked => {
                 self.metrics.reload_unchanged();
             }
             Ok(Verdict {
@@ -175,7 +216,7 @@ impl Control {
             }
             Err(refusal) => {
                 self.metrics.reload_refused();
-                if is_forced || before.as_ref() != Some(&refusal.rendered) {
+                if is_asked || before.as_ref() != Some(&refusal.rendered) {
                     tracing::error!(
                         "configuration_refused: the last good one keeps serving\n{}",
                         refusal.rendered

@@ -11,6 +11,7 @@ use cardea_config::origin::{Origin, Sources};
 use serde_json::{Map, Value, json};
 
 use super::Control;
+use super::reload::Cause;
 use crate::admin::{Backend, Readiness};
 use crate::policy::Policy;
 use crate::traffic::domain::{Domain, Route};
@@ -87,7 +88,7 @@ impl Backend for Control {
     }
 
     fn reload(&self) -> Result<Value, Value> {
-        self.reload_and_log(true)
+        self.reload_and_log(&Cause::Asked)
             .map(|it| json!({ "generation": it.generation, "changes": it.changes }))
             .map_err(|it| json!({ "diagnostics": it.rendered, "findings": it.diagnostics }))
     }

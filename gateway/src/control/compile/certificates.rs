@@ -3,12 +3,13 @@
 //!
 //! Must not: serve anything of a configuration that was refused.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_certs::resumption::{Resumption, ResumptionSettings};
 use cardea_certs::{
-    CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
+    CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan, Refreshed,
 };
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{Document, Domain, HostPattern};
@@ -29,7 +30,7 @@ pub struct Certificates {
     resumption: Arc<Resumption>,
     /// What is served once the configuration takes effect.
     compiled: Mutex<Option<CertificateStore>>,
-    files: Vec<PathBuf>,
+    files: BTreeSet<PathBuf>,
 }
 
 impl Certificates {
@@ -96,16 +97,20 @@ impl Certificates {
     /// Serves what is new in the certificate files, and says what was done: one line for each
     /// certificate that was replaced, and a mistake for each whose new files are no good.
     pub fn refresh(&self, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
-        let refreshed = self.live.refresh(UnixTime::now());
-        let replaced = refreshed
-            .replaced
-            .iter()
-            .map(|name| format!("~ certificate {name}"));
-        let failed = refreshed.failed.iter();
-        (
-            replaced.collect(),
-            failed.map(|failure| mistake(failure, document)).collect(),
-        )
+        told(&self.live.refresh(UnixTime::now()), document)
+    }
+
+    /// As `refresh`, if nothing but files of certificates changed; none if something else did.
+    pub fn refresh_files(
+        &self,
+        changed: &BTreeSet<PathBuf>,
+        document: &Document,
+    ) -> Option<(Vec<String>, Vec<Diagnostic>)> {
+        if changed.is_empty() || !changed.iter().all(|file| self.files.contains(file)) {
+            return None;
+        }
+        let refreshed = self.live.refresh_files(changed, UnixTime::now());
+        Some(told(&refreshed, document))
     }
 
     /// Replaces the ticket key if its time is over.
@@ -116,8 +121,8 @@ impl Certificates {
     }
 
     /// The files that certificates come from.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.files.clone()
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().cloned()
     }
 
     /// The certificate that clients asking for a host get, if one names it.
@@ -166,6 +171,18 @@ impl Certificates {
             None => look(&self.live.load()),
         }
     }
+}
+
+/// What came of a look at the files: a line for each certificate that was replaced, a mistake for
+/// each whose new files are no good.
+fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
+    let replaced = refreshed.replaced.iter();
+    let replaced = replaced.map(|name| format!("~ certificate {name}"));
+    let failed = refreshed.failed.iter();
+    (
+        replaced.collect(),
+        failed.map(|failure| mistake(failure, document)).collect(),
+    )
 }
 
 fn plan(document: &Document) -> Plan {
