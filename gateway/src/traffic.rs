@@ -1,6 +1,7 @@
 //! The life of a request, in the order it is lived.
 
 pub mod buffer;
+pub mod lane;
 pub mod listener;
 pub mod random;
 pub mod socket;

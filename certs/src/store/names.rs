@@ -58,11 +58,11 @@ impl NameIndex {
                 names.entry(key.into()).or_default().push(position);
             }
         }
-        let many = |(_, positions): &(&Box<str>, &Vec<u32>)| positions.len() > 1;
-        let contested = exact.iter().filter(many).map(|(name, _)| name.clone());
-        let wild = wildcard.iter().filter(many);
-        let contested = contested.chain(wild.map(|(suffix, _)| format!("*.{suffix}").into()));
-        let contested = contested.collect();
+        let contested = exact.iter().filter(|it| it.1.len() > 1);
+        let contested = contested.map(|(name, _)| name.clone());
+        let wild = wildcard.iter().filter(|it| it.1.len() > 1);
+        let wild = wild.map(|(suffix, _)| format!("*.{suffix}").into());
+        let contested = contested.chain(wild).collect();
         let preferred = |names: HashMap<Box<str>, Vec<u32>>| {
             names
                 .into_iter()

@@ -3,7 +3,7 @@
 //!
 //! Must not: block, lock, or share anything that is written per request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use super::buffer::Buffers;
 use super::connection::{self, Ticket};
 use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
+use super::lane::Lane;
 use super::listener::{Listening, Socket as ListenerSocket};
 use super::random::Random;
 use super::socket::Socket;
@@ -99,9 +100,10 @@ pub struct Worker {
     pub log: WorkerLog,
     /// What an origin may send as a head.
     pub response_limits: Limits,
+    /// The share that TLS handshakes have of this worker.
+    pub lane: Rc<Lane>,
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
     vacant: RefCell<Vec<usize>>,
-    handshakes: Cell<usize>,
     #[expect(
         clippy::vec_box,
         reason = "taking a request must move a pointer, not the request"
@@ -160,7 +162,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             response_limits: super::upstream::response::limits(),
             register: RefCell::default(),
             vacant: RefCell::default(),
-            handshakes: Cell::new(0),
+            lane: Rc::default(),
             requests: RefCell::default(),
             heads: RefCell::default(),
             responses: RefCell::default(),
@@ -322,15 +324,6 @@ impl Worker {
         }
     }
 
-    /// A place among the handshakes under way; `None` when there are too many.
-    pub fn begin_handshake(self: &Rc<Self>, max: usize) -> Option<Handshaking> {
-        if self.handshakes.get() >= max {
-            return None;
-        }
-        self.handshakes.set(self.handshakes.get() + 1);
-        Some(Handshaking(Rc::clone(self)))
-    }
-
     /// A request to fill in.
     pub fn take_request(&self) -> Box<Request> {
         self.requests.borrow_mut().pop().unwrap_or_default()
@@ -392,17 +385,5 @@ impl Drop for OpenConnection {
         self.plan.open.fetch_sub(1, Ordering::Relaxed);
         self.worker.count_open(-1);
         self.worker.metrics.connection_closed(self.plan.slot.id());
-    }
-}
-
-/// A handshake under way.
-#[derive(Debug)]
-pub struct Handshaking(Rc<Worker>);
-
-impl Drop for Handshaking {
-    fn drop(&mut self) {
-        self.0
-            .handshakes
-            .set(self.0.handshakes.get().saturating_sub(1));
     }
 }

@@ -87,6 +87,11 @@ impl WorkerMetrics {
         }
     }
 
+    /// Requests served by this worker so far.
+    pub fn requests(&self) -> u64 {
+        self.cells.own.requests.value()
+    }
+
     /// Counts a connection that was accepted.
     pub fn connection_opened(&self, listener: ListenerSlotId) {
         self.at_listener(listener, |cells| cells.opened.add(1));

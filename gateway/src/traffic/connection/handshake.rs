@@ -1,8 +1,8 @@
 //! The TLS handshake with a client: its first words, the policy that the name in them chooses, and
 //! who is at the other end.
 //!
-//! Handshakes are a worker's most expensive work, so only so many are under way at once: the
-//! excess is closed before it costs anything, and established connections keep their share.
+//! Handshakes are a worker's most expensive work, so they take turns (see `lane`), and only so many
+//! are under way at once: the excess is closed before it costs anything.
 //!
 //! Must not: write to the log above debug level. Whoever can connect can fail a handshake, as often
 //! as they like; failures are counted by what they were.
@@ -15,6 +15,7 @@ use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::HandshakeEnd;
 use crate::traffic::exchange::Client;
+use crate::traffic::lane::Place;
 use crate::traffic::socket::{GreetingError, Socket};
 use crate::traffic::timer::Direction;
 use crate::traffic::tls::{ListenerTls, Refused, Session};
@@ -30,12 +31,16 @@ pub(super) async fn make(
     let Some(tls) = &plan.tls else {
         return Ok(());
     };
-    let underway = worker.begin_handshake(plan.handshakes_max);
-    let underway = underway.ok_or(HandshakeEnd::Refused)?;
+    let place = worker.lane.enter(plan.handshakes_max);
+    let place = place.ok_or(HandshakeEnd::Refused)?;
     socket.set_deadline(Direction::Read, plan.handshake_timeout);
     socket.set_deadline(Direction::Write, plan.handshake_timeout);
-    let met = meet(plan, tls, socket, client).await;
-    drop(underway);
+    let turns = Turns {
+        place: &place,
+        worker,
+    };
+    let met = meet(&turns, plan, tls, socket, client).await;
+    drop(place);
     if let Err(failure) = met {
         let end = failure.end();
         tracing::debug!(
@@ -57,7 +62,21 @@ pub(super) async fn make(
     Ok(())
 }
 
+/// The turns that a handshake takes among those of its worker.
+struct Turns<'t> {
+    place: &'t Place,
+    worker: &'t Worker,
+}
+
+impl Turns<'_> {
+    async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
+        let served = || self.worker.metrics.requests();
+        self.place.take_turn(served, work).await
+    }
+}
+
 async fn meet(
+    turns: &Turns<'_>,
     plan: &ListenerPlan,
     tls: &ListenerTls,
     socket: &mut Socket,
@@ -77,7 +96,7 @@ async fn meet(
     }
     let domain = server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
     let policy = tls.policy_of(domain);
-    let session = Session::accept(accepted, policy);
+    let session = turns.take(|| Session::accept(accepted, policy)).await;
     let session = session.map_err(|refused| turn_away(socket, refused))?;
     socket.start_session(session);
     socket.handshake().await?;
