@@ -403,6 +403,8 @@ pub enum Warning {
     },
     /// It was issued for other purposes than to prove a server.
     NotForServers,
+    /// The authority has yet to issue it, and something that nobody trusts stands in.
+    NotIssued,
 }
 
 impl fmt::Display for Warning {
@@ -432,6 +434,7 @@ impl fmt::Display for Warning {
             Self::NoNames => out.write_str("it names no host and no address"),
             Self::UnusableName { name } => write!(out, "no client matches its name `{name}`"),
             Self::NotForServers => out.write_str("it was not issued for servers"),
+            Self::NotIssued => out.write_str("it is not issued yet"),
         }
     }
 }
@@ -458,6 +461,10 @@ impl Warning {
             }
             Self::NoNames | Self::UnusableName { .. } => {
                 "Have it issued with the hosts as subject alternative names.".to_owned()
+            }
+            Self::NotIssued => {
+                "Nothing: it is ordered while the gateway runs, and served once it is there."
+                    .to_owned()
             }
             Self::NotForServers => {
                 "Have it issued with the extended key usage `serverAuth`.".to_owned()

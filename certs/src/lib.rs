@@ -19,11 +19,12 @@ mod error;
 mod files;
 mod live;
 mod load;
+mod stand_in;
 mod store;
 
 pub use error::{Calendar, Error, Failure, Found, Notice, Warning};
 pub use live::{LiveCertificates, Refreshed};
-pub use load::{Certificate, Details, load};
+pub use load::{Certificate, Details, load, parse};
 pub use store::{CertificateSpec, CertificateStore, HostAssignment, Plan};
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
     /// What stands in the certificate.
     pub details: Details,
+    /// Whether it stands in for one that is not issued yet.
+    pub is_stand_in: bool,
     pub(crate) schemes: Box<[SignatureScheme]>,
     pub(crate) warnings: Box<[Warning]>,
     pub(crate) hash: ContentHash,
@@ -129,29 +131,43 @@ impl Source {
         }
     }
 
-    /// Parses and checks everything. The paths are for messages.
+    /// As the function `certificate`.
     pub(crate) fn certificate(&self, chain: &Path, key: &Path) -> Result<Certificate, Error> {
-        let certificates = certificates(&self.chain.bytes, chain)?;
-        let signer = signing_key(&self.key.bytes, key)?;
-        let schemes: Box<[SignatureScheme]> = SCHEMES
-            .iter()
-            .copied()
-            .filter(|scheme| signer.choose_scheme(&[*scheme]).is_some())
-            .collect();
-        let mut parsed = Vec::with_capacity(certificates.len());
-        for (index, der) in certificates.iter().enumerate() {
-            parsed.push(parse(der, chain, index + 1)?);
-        }
-        check_key(&parsed, &*signer, chain, key)?;
-        let (details, warnings) = inspect(&parsed, signer.algorithm(), chain)?;
-        Ok(Certificate {
-            certified: Arc::new(CertifiedKey::new(certificates, signer)),
-            details,
-            schemes,
-            warnings,
-            hash: self.hash,
-        })
+        certificate(
+            (&self.chain.bytes, chain),
+            (&self.key.bytes, key),
+            self.hash,
+        )
     }
+}
+
+/// Parses and checks everything. The paths are for messages.
+fn certificate(
+    (chain, chain_path): (&[u8], &Path),
+    (key, key_path): (&[u8], &Path),
+    hash: ContentHash,
+) -> Result<Certificate, Error> {
+    let certificates = certificates(chain, chain_path)?;
+    let signer = signing_key(key, key_path)?;
+    let schemes: Box<[SignatureScheme]> = SCHEMES
+        .iter()
+        .copied()
+        .filter(|scheme| signer.choose_scheme(&[*scheme]).is_some())
+        .collect();
+    let mut parsed = Vec::with_capacity(certificates.len());
+    for (index, der) in certificates.iter().enumerate() {
+        parsed.push(parsed_at(der, chain_path, index + 1)?);
+    }
+    check_key(&parsed, &*signer, chain_path, key_path)?;
+    let (details, warnings) = inspect(&parsed, signer.algorithm(), chain_path)?;
+    Ok(Certificate {
+        certified: Arc::new(CertifiedKey::new(certificates, signer)),
+        details,
+        is_stand_in: false,
+        schemes,
+        warnings,
+        hash,
+    })
 }
 
 /// The stamps of a certificate's two files.
@@ -179,6 +195,15 @@ impl Stamps {
 /// Loads one certificate from its chain and key files.
 pub fn load(chain: &Path, key: &Path) -> Result<Certificate, Error> {
     Source::read(chain, key, UnixTime::now())?.certificate(chain, key)
+}
+
+/// Takes a certificate out of one PEM text with its key and its chain. The path is for messages.
+pub fn parse(bundle: &[u8], path: &Path) -> Result<Certificate, Error> {
+    certificate(
+        (bundle, path),
+        (bundle, path),
+        ContentHash::of(&[bundle, bundle]),
+    )
 }
 
 /// All certificates of a PEM file, at least one.
@@ -286,7 +311,7 @@ fn check_key(
     }
 }
 
-fn parse<'a>(
+fn parsed_at<'a>(
     der: &'a CertificateDer<'_>,
     path: &Path,
     position: usize,

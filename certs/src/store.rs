@@ -17,6 +17,7 @@ use rustls::pki_types::UnixTime;
 use crate::error::{Error, Failure, Notice, Warning};
 use crate::files::ContentHash;
 use crate::load::{Certificate, Details, Source, Stamps};
+use crate::stand_in;
 
 mod names;
 
@@ -41,6 +42,9 @@ pub struct CertificateSpec {
     /// Whether clients get it that name no host, or one that no certificate has. Of several, the
     /// first.
     pub default: bool,
+    /// The hosts that it will be for, if an authority has yet to issue it: while its files are not
+    /// there, something that nobody trusts stands in. None if they have to be there.
+    pub stands_in_for: Option<Box<[String]>>,
 }
 
 /// A host that a domain claims, and the domain's choice for it.
@@ -75,7 +79,8 @@ pub struct CertificateStore {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) certificate: Arc<Certificate>,
-    stamps: Stamps,
+    /// What the files were when they were read; none if they were not there.
+    stamps: Option<Stamps>,
 }
 
 impl CertificateStore {
@@ -199,7 +204,8 @@ impl CertificateStore {
             let certificate = &entry.certificate;
             let found = timeliness(certificate, now)
                 .into_iter()
-                .chain(entry.stamps.warning(&spec.key))
+                .chain(entry.stamps.and_then(|stamps| stamps.warning(&spec.key)))
+                .chain(certificate.is_stand_in.then_some(Warning::NotIssued))
                 .chain(certificate.warnings.iter().cloned());
             notices.extend(found.map(|warning| Notice {
                 certificate: Arc::clone(&spec.name),
@@ -243,7 +249,8 @@ impl CertificateStore {
         let before = self.plan.certificates.get(position)?;
         let entry = self.entries.get(position)?;
         let same_files = before.chain == spec.chain && before.key == spec.key;
-        (same_files && entry.stamps.still_hold(&spec.chain, &spec.key, now)).then_some(entry)
+        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
+        (same_files && entry.stamps.is_some_and(holds)).then_some(entry)
     }
 }
 
@@ -263,16 +270,25 @@ impl Entry {
     pub(crate) fn load(spec: &CertificateSpec, source: &Source) -> Result<Self, Error> {
         Ok(Self {
             certificate: Arc::new(source.certificate(&spec.chain, &spec.key)?),
-            stamps: source.stamps(),
+            stamps: Some(source.stamps()),
+        })
+    }
+
+    /// What stands in for a certificate that is not issued yet.
+    fn stand_in(hosts: &[String], now: UnixTime) -> Result<Self, Error> {
+        Ok(Self {
+            certificate: Arc::new(stand_in::make(hosts, now)?),
+            stamps: None,
         })
     }
 
     pub(crate) fn restamp(&mut self, stamps: Stamps) {
-        self.stamps = stamps;
+        self.stamps = Some(stamps);
     }
 
     pub(crate) fn observe(&self, spec: &CertificateSpec, now: UnixTime) -> Observed {
-        if self.stamps.still_hold(&spec.chain, &spec.key, now) {
+        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
+        if self.stamps.is_some_and(holds) {
             return Observed::Same;
         }
         match Source::read(&spec.chain, &spec.key, now) {
@@ -280,6 +296,7 @@ impl Entry {
                 Observed::Restamped(source.stamps())
             }
             Ok(source) => Observed::Changed(source),
+            Err(error) if self.certificate.is_stand_in && is_missing(&error) => Observed::Same,
             Err(error) => Observed::Unreadable(error),
         }
     }
@@ -326,14 +343,26 @@ fn load_entry(
     if let Some(entry) = previous.unchanged(spec, now) {
         return Ok(entry.clone());
     }
-    let source = Source::read(&spec.chain, &spec.key, now)?;
+    let source = match (
+        Source::read(&spec.chain, &spec.key, now),
+        &spec.stands_in_for,
+    ) {
+        (Ok(source), _) => source,
+        (Err(error), Some(hosts)) if is_missing(&error) => return Entry::stand_in(hosts, now),
+        (Err(error), _) => return Err(error),
+    };
     match known.get(&source.hash) {
         Some(certificate) => Ok(Entry {
             certificate: Arc::clone(certificate),
-            stamps: source.stamps(),
+            stamps: Some(source.stamps()),
         }),
         None => Entry::load(spec, &source),
     }
+}
+
+/// Whether a file is not there, and nothing else is wrong.
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Names that are taken twice, and names that nothing has.

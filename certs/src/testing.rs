@@ -166,6 +166,7 @@ pub(crate) fn place(
         chain: directory.join(format!("{name}.pem")),
         key: directory.join(format!("{name}.key")),
         default: false,
+        stands_in_for: None,
     };
     replace(&spec, &authority.issue(wish));
     spec

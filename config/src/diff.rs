@@ -49,6 +49,7 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
             changes.push(format!("~ {name}"));
         }
     };
+    setting("acme", before.acme == after.acme);
     setting("policies", before.policies == after.policies);
     setting("responses", before.responses == after.responses);
     setting("forwarding", before.forwarding == after.forwarding);

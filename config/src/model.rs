@@ -36,6 +36,7 @@ macro_rules! section {
 }
 pub(crate) use section;
 
+mod acme;
 mod listener;
 mod log_level;
 mod rare;
@@ -47,6 +48,10 @@ mod tls;
 mod upstream;
 mod value;
 
+pub use acme::{
+    Acme, AcmeChallenge, AcmeDirectory, AcmeKey, CertificateOrder, DnsExec, DnsHttp, DnsSolver,
+    ExternalAccount, Issuer,
+};
 pub use listener::{Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts};
 pub use log_level::{LogDirectives, LogLevel};
 pub(crate) use rare::shared;
@@ -94,6 +99,8 @@ section! {
         pub policies: Policies = Policies::default(),
         /// Where the gateway listens.
         pub listeners: Vec<Located<Listener>> = Vec::new(),
+        /// How certificates are had from authorities; needed for those with `acme`.
+        pub acme: Option<Acme> = None,
         /// Certificates, chosen by the names in them.
         pub certificates: Vec<Located<Certificate>> = Vec::new(),
         /// The domains and their routes.

@@ -9,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Document;
 use crate::origin::Origin;
 
+mod certificates;
 mod domains;
 mod listeners;
 mod policies;
@@ -24,6 +25,7 @@ pub fn validate(document: &Document) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     settings::check(document, &mut found);
     listeners::check(document, &mut found);
+    certificates::check(document, &mut found);
     domains::check(document, &mut found);
     let used = routes::check(document, &mut found);
     upstreams::check(document, &used, &mut found);

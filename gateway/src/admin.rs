@@ -51,7 +51,11 @@ pub const ENDPOINTS: [(&str, &str, &str); 11] = [
         "/upstreams",
         "upstreams and how their endpoints are doing",
     ),
-    ("GET", "/certificates", "certificates and when they expire"),
+    (
+        "GET",
+        "/certs",
+        "certificates, where they are from and when they expire",
+    ),
     ("GET", "/log-level", "the level of the diagnostics log"),
     ("PUT", "/log-level", "changes the level until the next one"),
     (
@@ -208,7 +212,7 @@ fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
             get(|State(context)| document(context, |it| it.upstreams())),
         )
         .route(
-            "/certificates",
+            "/certs",
             get(|State(context)| document(context, |it| it.certificates())),
         )
         .route("/log-level", get(log_level).put(set_log_level))

@@ -4,6 +4,8 @@
 //!
 //! Must not: run on a worker, or let a configuration take effect in part.
 
+mod acme;
+
 pub mod compile;
 pub mod listen;
 
@@ -29,6 +31,7 @@ use cardea_config::watch::Watch;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
+use acme::AcmeAgent;
 use compile::{BindKey, Compiled, settings};
 use endpoints::EndpointsSupervisor;
 use listen::Bound;
@@ -69,6 +72,7 @@ pub struct Control {
     this: Weak<Self>,
     published: Arc<Published>,
     crew: Arc<Crew>,
+    acme: AcmeAgent,
     state: Mutex<State>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     /// Files that changed and were not looked at yet; reloads are made one after another.
@@ -164,6 +168,7 @@ impl Control {
         let (target, lines_max) = settings::access_log_target(&compiled.document);
         let access_log = AccessLog::start(target, lines_max, metrics.log_counts())?;
         let published = Arc::new(Published::new(Arc::clone(&compiled.snapshot)));
+        let acme = AcmeAgent::new(Arc::clone(&compiled.snapshot.challenges));
         let (crew, receivers) = crew(workers);
         let control = Arc::new_cyclic(|this| Self {
             source,
@@ -172,6 +177,7 @@ impl Control {
             log,
             published,
             crew,
+            acme,
             state: Mutex::new(State {
                 compiled,
                 fingerprint,
@@ -319,6 +325,8 @@ impl Control {
 
     fn applied(&self, generation: u64) {
         self.metrics.reload_applied(generation);
+        let acme = self.state().compiled.acme.clone();
+        self.acme.configure(acme.as_ref(), &self.this);
         self.metrics.set_upstreams(&self.state().compiled.upstreams);
         self.note_certificates();
     }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cardea_acme::Challenges;
 use cardea_http1::Limits;
 use ipnet::IpNet;
 
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub slot: RouteSlot,
     /// How access-log lines are written; none for no log.
     pub access_log: Option<Arc<Format>>,
+    /// What authorities that look for proof are shown.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Snapshot {

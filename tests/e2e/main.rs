@@ -7,6 +7,7 @@
 
 mod fixture;
 
+mod acme;
 mod balancing;
 mod bodies;
 mod certificates;

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod message;
 pub mod name_server;
 pub mod origin;
+pub mod pebble;
 pub mod process;
 pub mod tls;
 pub mod tool;

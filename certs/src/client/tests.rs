@@ -227,6 +227,7 @@ fn says_which_file_cannot_be_trusted() {
         chain: identity.chain.clone(),
         key: fixture.path.join("elsewhere"),
         default: false,
+        stands_in_for: None,
     };
     replace(&spec, &fixture.clients.issue(&Wish::default()));
     let settings = ClientSettings {

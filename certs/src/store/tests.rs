@@ -279,6 +279,7 @@ fn keeps_what_has_the_same_content_elsewhere() {
         chain: files.path.join("copy.pem"),
         key: files.path.join("copy.key"),
         default: false,
+        stands_in_for: None,
     };
     fs::copy(&spec.chain, &moved.chain).unwrap();
     fs::copy(&spec.key, &moved.key).unwrap();
@@ -424,6 +425,7 @@ fn follows_links_that_are_swapped() {
         chain: link.join("tls.pem"),
         key: link.join("tls.key"),
         default: false,
+        stands_in_for: None,
     };
     let empty = CertificateStore::empty();
     let store = CertificateStore::build(plan(vec![spec]), &empty, later()).unwrap();

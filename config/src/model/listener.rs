@@ -5,7 +5,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::acme::CertificateOrder;
 use super::tls::ListenerTls;
+
 use super::value::{Bind, ByteSize, HostPattern, Name, Period};
 use super::{FilePath, text};
 use crate::origin::Located;
@@ -93,16 +95,22 @@ super::section! {
     }
 }
 
-/// A certificate: served to clients that ask for one of the names in it.
+/// A certificate: served to clients that ask for one of the names in it. It is in files, or an
+/// authority is asked for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// Its name, in metrics and for listeners and domains to refer to.
     pub name: Name,
     /// The PEM file with the certificate and its chain.
-    pub chain: FilePath,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<FilePath>,
     /// The PEM file with the private key.
-    pub key: FilePath,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<FilePath>,
+    /// What an authority is asked for, instead of files; `acme` says whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<CertificateOrder>,
     /// Whether clients get it that name no host, or one that no certificate has.
     #[serde(default)]
     pub default: bool,

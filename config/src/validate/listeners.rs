@@ -25,7 +25,6 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
                 .remedy("add `listeners: [{ name: web, bind: [\":8080\"] }]`"),
         );
     }
-    certificates(document, found);
 }
 
 fn bind(
@@ -91,26 +90,4 @@ pub(super) fn unknown_certificate(document: &Document, name: &Located<Name>) -> 
         Diagnostic::error("E-unknown-certificate", Some(name.origin), message)
             .remedy(suggestion(name.as_str(), &names)),
     )
-}
-
-fn certificates(document: &Document, found: &mut Vec<Diagnostic>) {
-    let mut names = Names::of("certificate");
-    let mut default: Option<Origin> = None;
-    for certificate in &document.certificates {
-        found.extend(names.add(certificate.name.as_str(), certificate.origin));
-        if !certificate.default {
-            continue;
-        }
-        if let Some(first) = default.replace(certificate.origin) {
-            found.push(
-                Diagnostic::error(
-                    "E-duplicate-default",
-                    Some(certificate.origin),
-                    "a second default certificate",
-                )
-                .related(first, "the first one")
-                .remedy("keep `default: true` at one"),
-            );
-        }
-    }
 }

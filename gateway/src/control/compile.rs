@@ -14,12 +14,14 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::upstream::compile::Upstreams;
 
+pub mod acme;
 pub mod certificates;
 pub mod domains;
 pub mod listeners;
 pub mod settings;
 pub mod tls;
 
+pub use acme::Acme;
 pub use certificates::Certificates;
 pub use domains::Domains;
 pub use listeners::{BindKey, Listeners};
@@ -37,6 +39,8 @@ pub struct Compiled {
     pub limiters: Limiters,
     /// The certificates and what serves them.
     pub certificates: Certificates,
+    /// The certificates that authorities are asked for.
+    pub acme: Option<Acme>,
     /// The domains by name.
     pub domains: Domains,
     /// The listeners and the addresses they are bound to.
@@ -73,13 +77,10 @@ pub fn compile(
         previous.map(|p| &p.certificates),
         &document,
     ));
+    let acme = problems.take(Acme::compile(&document));
     let mut limiters = Limiters::new(previous.map(|p| &p.limiters));
     let domains = upstreams.as_ref().and_then(|upstreams| {
-        let same_defaults = previous.is_some_and(|p| {
-            p.document.policies == document.policies && p.document.responses == document.responses
-        });
-        let before = previous.filter(|_| same_defaults);
-        let before = before.map(|p| (&p.domains, &*p.document));
+        let before = unless_defaults_changed(previous, &document);
         problems.take(Domains::compile(
             before,
             &document,
@@ -123,6 +124,7 @@ pub fn compile(
         timeouts: parts.timeouts,
         slot: metrics.route_slot("", ""),
         access_log: parts.access_log,
+        challenges: previous.map_or_else(Arc::default, |p| Arc::clone(&p.snapshot.challenges)),
     };
     let compiled = Compiled {
         document,
@@ -130,10 +132,23 @@ pub fn compile(
         upstreams,
         limiters,
         certificates,
+        acme: acme.flatten(),
         domains,
         listeners,
     };
     Ok((compiled, problems.0))
+}
+
+/// The domains before, unless what all of them have in common changed.
+fn unless_defaults_changed<'c>(
+    previous: Option<&'c Compiled>,
+    document: &Document,
+) -> Option<(&'c Domains, &'c Document)> {
+    let before = previous.filter(|previous| {
+        let before = &previous.document;
+        before.policies == document.policies && before.responses == document.responses
+    });
+    before.map(|before| (&before.domains, &*before.document))
 }
 
 /// The problems found so far, errors and warnings.

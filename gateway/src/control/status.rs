@@ -75,7 +75,8 @@ impl Backend for Control {
     }
 
     fn certificates(&self) -> Value {
-        self.state().compiled.certificates.report()
+        let order = |name: &str| self.acme.report(name);
+        self.state().compiled.certificates.report(order)
     }
 
     fn log_level(&self) -> String {

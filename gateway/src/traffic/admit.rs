@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::exchange::{Client, Exchange, Notes, Request, RequestId, UpstreamTrace};
-use super::respond::{Reason, Reply};
+use super::respond::{Page, Reason, Reply};
 use super::route::{NoRoute, RequestView, normalise};
 use super::worker::Worker;
 use crate::policy::Verdict;
@@ -64,6 +64,7 @@ pub fn admit(worker: &Worker, exchange: &mut Exchange<'_>) -> Verdict {
         return Err(Reply::new(Reason::MethodRefused)
             .header("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
+    answer_authority(exchange)?;
     find_domain(exchange)?;
     normalise_path(exchange)?;
     if let Err(no_route) = find_route(exchange) {
@@ -100,6 +101,28 @@ fn find_domain(exchange: &mut Exchange<'_>) -> Verdict {
         }
         None => Err(Reply::new(Reason::DomainUnknown)),
     }
+}
+
+/// Where an authority looks for proof that a host is ours (RFC 8555 §8.3).
+const PROOF_PATH: &[u8] = b"/.well-known/acme-challenge/";
+
+/// Shows an authority the proof it looks for, whatever the host and the policies. Tokens that no
+/// order of ours has are the origin's business.
+fn answer_authority(exchange: &Exchange<'_>) -> Verdict {
+    let request = &exchange.request;
+    let path = request.target.path.of(&request.headers.bytes);
+    let Some(token) = path.strip_prefix(PROOF_PATH) else {
+        return Ok(());
+    };
+    let Some(proof) = exchange.snapshot.challenges.file(token) else {
+        return Ok(());
+    };
+    let mut reply = Reply::new(Reason::AuthorityAnswered);
+    reply.page = Some(Page {
+        body: proof.as_bytes().into(),
+        content_type: "application/octet-stream".into(),
+    });
+    Err(reply)
 }
 
 /// Whether the connection was made as the domain of the request has it. A client that shook hands

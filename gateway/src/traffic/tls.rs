@@ -14,7 +14,7 @@ use cardea_certs::LiveCertificates;
 use cardea_certs::server::{PolicyIdentity, ServerPolicy};
 use rustls::pki_types::ServerName;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
-use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig};
 use rustls::{ProtocolVersion, ServerConnection};
 
 use super::buffer::BODY_BYTES;
@@ -146,10 +146,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session with a client whose first words are known, under a policy.
-    pub fn accept(accepted: Accepted, policy: &ServerPolicy) -> Result<Self, Refused> {
+    /// The session with a client whose first words are known.
+    pub fn accept(accepted: Accepted, config: &Arc<ServerConfig>) -> Result<Self, Refused> {
         let connection: ServerConnection = accepted
-            .into_connection(Arc::clone(&policy.config))
+            .into_connection(Arc::clone(config))
             .map_err(|(error, alert)| Refused::new(error, alert))?;
         Ok(Self::new(Connection::Server(connection)))
     }

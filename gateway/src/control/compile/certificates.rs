@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cardea_acme::Storage;
 use cardea_certs::resumption::{Resumption, ResumptionSettings};
 use cardea_certs::{
-    CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan, Refreshed,
+    Calendar, CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
+    Refreshed,
 };
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{Document, Domain, HostPattern};
+use cardea_config::model::{self, Document, Domain, HostPattern};
 use cardea_config::origin::{Located, Origin};
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
-use super::Found;
+use super::{Found, acme};
 use crate::telemetry::logs::chain;
 
 /// Hosts without a certificate that are told by name; whoever mends those sees the next.
@@ -134,29 +136,48 @@ impl Certificates {
     pub fn expiries(&self) -> Vec<(String, i64)> {
         self.with_store(|store| {
             let all = store.certificates();
-            all.map(|(spec, one)| {
-                let seconds = one.details.not_after.as_secs();
-                (
-                    spec.name.to_string(),
-                    i64::try_from(seconds).unwrap_or(i64::MAX),
-                )
-            })
-            .collect()
+            let issued = all.filter(|(_, one)| !one.is_stand_in);
+            issued
+                .map(|(spec, one)| {
+                    let seconds = one.details.not_after.as_secs();
+                    (
+                        spec.name.to_string(),
+                        i64::try_from(seconds).unwrap_or(i64::MAX),
+                    )
+                })
+                .collect()
         })
     }
 
-    /// The certificates as the admin listener shows them.
-    pub fn report(&self) -> Value {
+    /// The certificates as the admin listener shows them, with what `order` knows of those that an
+    /// authority is asked for.
+    pub fn report(&self, order: impl Fn(&str) -> Value) -> Value {
         self.with_store(|store| {
+            let now = UnixTime::now().as_secs();
+            let notices = store.notices(UnixTime::now());
             let all = store.certificates().map(|(spec, one)| {
+                let details = &one.details;
+                let own = notices.iter().filter(|it| it.certificate == spec.name);
+                let warnings = own.map(|notice| notice.warning.to_string());
                 json!({
                     "name": &*spec.name,
-                    "subject": one.details.subject,
-                    "issuer": one.details.issuer,
-                    "serial": one.details.serial,
-                    "names": one.details.names,
-                    "not_before": one.details.not_before.as_secs(),
-                    "not_after": one.details.not_after.as_secs(),
+                    "names": details.names,
+                    "addresses": details.addresses,
+                    "subject": details.subject,
+                    "issuer": details.issuer,
+                    "serial": details.serial,
+                    "key": format!("{:?}", details.key),
+                    "not_before": Calendar(details.not_before).to_string(),
+                    "not_after": Calendar(details.not_after).to_string(),
+                    "seconds_left": details.not_after.as_secs().saturating_sub(now),
+                    "is_default": spec.default,
+                    "is_stand_in": one.is_stand_in,
+                    "source": {
+                        "chain": spec.chain,
+                        "key": spec.key,
+                        "order": if spec.stands_in_for.is_some() { order(&spec.name) } else { Value::Null },
+                    },
+                    "warnings": warnings.collect::<Vec<_>>(),
                 })
             });
             all.collect()
@@ -185,16 +206,31 @@ fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnos
     )
 }
 
+/// Where a certificate is: in its files, or where the agent puts it once an authority issued it.
+fn spec(document: &Document, certificate: &model::Certificate) -> Option<CertificateSpec> {
+    let (chain, key, stands_in_for) = match (&certificate.chain, &certificate.key) {
+        (Some(chain), Some(key)) => (PathBuf::from(chain), PathBuf::from(key), None),
+        _ => {
+            let storage = PathBuf::from(&document.acme.as_ref()?.storage);
+            let bundle = Storage::new(storage).bundle(certificate.name.as_str());
+            let hosts = acme::hosts(document, certificate);
+            (bundle.clone(), bundle, Some(hosts.into()))
+        }
+    };
+    Some(CertificateSpec {
+        name: certificate.name.shared(),
+        chain,
+        key,
+        default: certificate.default,
+        stands_in_for,
+    })
+}
+
 fn plan(document: &Document) -> Plan {
     let certificates = document
         .certificates
         .iter()
-        .map(|certificate| CertificateSpec {
-            name: certificate.name.shared(),
-            chain: PathBuf::from(&certificate.chain),
-            key: PathBuf::from(&certificate.key),
-            default: certificate.default,
-        });
+        .filter_map(|certificate| spec(document, certificate));
     let hosts = document.domains.iter().flat_map(|domain| {
         let certificate = domain.certificate.as_ref();
         let assigned = move |host: &Located<HostPattern>| HostAssignment {

@@ -156,6 +156,7 @@ handshake_ends! {
     ClientCertificateRevoked "client_certificate_revoked" "The client's certificate is revoked, or nothing says whether it is."
     ClientCertificateInvalid "client_certificate_invalid" "The client's certificate is of an authority that does not count, or is broken."
     ClientCertificateDenied "client_certificate_denied" "The client's certificate is good, and no rule lets its owner in."
+    Proved "proved" "An authority was shown proof that the host is served here."
     Alert "alert" "The client refused what it was shown, and said so in an alert."
     Failed "failed" "Anything else."
 }

@@ -207,6 +207,7 @@ fn counting_goes_on_across_a_reload_and_ends_with_the_name() {
 fn handshakes_and_refusals_count_by_listener() {
     let (metrics, workers) = metrics(2);
     let listener = metrics.listener_slot("secure");
+    let all = HandshakeEnd::ALL.len() + 1;
     for end in HandshakeEnd::ALL.iter().copied() {
         workers[1].handshake_finished(listener.id(), end);
         workers[0].handshake_finished(listener.id(), HandshakeEnd::Resumed);
@@ -215,10 +216,11 @@ fn handshakes_and_refusals_count_by_listener() {
     workers[0].accept_failed();
     check(
         &metrics,
-        r#"cardea_tls_handshakes_total{listener="secure",result="resumed"} 19
+        &r#"cardea_tls_handshakes_total{listener="secure",result="resumed"} ALL
         cardea_tls_handshakes_total{listener="secure",result="timed_out"} 1
         cardea_connections_refused_total{listener="secure"} 1
-        cardea_accept_failures_total 1"#,
+        cardea_accept_failures_total 1"#
+            .replace("ALL", &all.to_string()),
     );
 }
 

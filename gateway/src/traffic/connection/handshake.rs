@@ -9,7 +9,11 @@
 
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use cardea_acme::Challenges;
+use rustls::ServerConfig;
+use rustls::server::Accepted;
 use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 
 use crate::snapshot::ListenerPlan;
@@ -35,11 +39,12 @@ pub(super) async fn make(
     let place = place.ok_or(HandshakeEnd::Refused)?;
     socket.set_deadline(Direction::Read, plan.handshake_timeout);
     socket.set_deadline(Direction::Write, plan.handshake_timeout);
+    let challenges = Arc::clone(&worker.snapshot.load().challenges);
     let turns = Turns {
         place: &place,
         worker,
     };
-    let met = meet(&turns, plan, tls, socket, client).await;
+    let met = meet(&turns, &challenges, plan, tls, socket, client).await;
     drop(place);
     if let Err(failure) = met {
         let end = failure.end();
@@ -77,6 +82,7 @@ impl Turns<'_> {
 
 async fn meet(
     turns: &Turns<'_>,
+    challenges: &Challenges,
     plan: &ListenerPlan,
     tls: &ListenerTls,
     socket: &mut Socket,
@@ -90,13 +96,19 @@ async fn meet(
     };
     let hello = accepted.client_hello();
     let server_name = hello.server_name();
+    if Challenges::is_asked_in(&hello) {
+        let proof = server_name.and_then(|name| challenges.handshake(name));
+        return Err(show_proof(socket, accepted, proof).await);
+    }
     if tls.refuses(server_name) {
         turn_away(socket, Refused::unknown_name());
         return Err(Failure::UnknownName);
     }
     let domain = server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
     let policy = tls.policy_of(domain);
-    let session = turns.take(|| Session::accept(accepted, policy)).await;
+    let session = turns
+        .take(|| Session::accept(accepted, &policy.config))
+        .await;
     let session = session.map_err(|refused| turn_away(socket, refused))?;
     socket.start_session(session);
     socket.handshake().await?;
@@ -105,6 +117,32 @@ async fn meet(
         client.tls = Some(Box::new(identity));
     }
     Ok(())
+}
+
+/// Shakes hands with an authority that looks for proof in the certificate (RFC 8737); nothing is
+/// said on such a connection.
+async fn show_proof(
+    socket: &mut Socket,
+    accepted: Accepted,
+    proof: Option<Arc<ServerConfig>>,
+) -> Failure {
+    let Some(proof) = proof else {
+        turn_away(socket, Refused::unknown_name());
+        return Failure::UnknownName;
+    };
+    let session = match Session::accept(accepted, &proof) {
+        Ok(session) => session,
+        Err(refused) => return turn_away(socket, refused),
+    };
+    socket.start_session(session);
+    match socket.handshake().await {
+        // Told goodbye, or gone already.
+        Ok(()) => {
+            let _ = socket.say_goodbye().await;
+            Failure::Proved
+        }
+        Err(error) => error.into(),
+    }
 }
 
 /// Tells a client why it is refused.
@@ -120,6 +158,8 @@ enum Failure {
     Tls(TlsError),
     PlainHttp,
     UnknownName,
+    /// It was made for its certificate alone.
+    Proved,
 }
 
 impl From<io::Error> for Failure {
@@ -144,6 +184,7 @@ impl Failure {
             Self::Io(_) => HandshakeEnd::Closed,
             Self::PlainHttp => HandshakeEnd::PlainHttp,
             Self::UnknownName => HandshakeEnd::UnknownName,
+            Self::Proved => HandshakeEnd::Proved,
             Self::Tls(error) => end_of(error),
         }
     }

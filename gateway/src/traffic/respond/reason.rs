@@ -107,6 +107,8 @@ reasons! {
         "Raise `rate_limit`, or see who asks so often. Behind a balancer that `forwarding.trusted_proxies` does not name, all clients count as one."
     Redirected "redirected" 308 "The resource is elsewhere."
         "Nothing: the policy `redirect` answered. The status is the policy's."
+    AuthorityAnswered "authority_answered" 200 "An authority asked for proof that the host is served here."
+        "Nothing: a certificate is being ordered for the host, see `acme`."
     Answered "answered" 200 "The route answers by itself."
         "Nothing: the policy `respond` answered. The status is the policy's."
     UpstreamUnresolved "upstream_unresolved" 503 "The upstream has no address yet."

@@ -1,0 +1,115 @@
+//! Accounts: made once for each authority, kept in the storage, used by every gateway that shares it.
+//!
+//! Must not: make a second account where there is one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::settings::Issuer;
+use crate::storage::Storage;
+
+/// How often is looked whether another gateway has made the account by now.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long another gateway may take to make it.
+const OTHERS_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// An account at an authority, and the client that speaks for it.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) account: Arc<Account>,
+    pub(crate) client: Client,
+}
+
+impl Access {
+    /// The account at an authority, made if there is none.
+    pub(crate) async fn open(issuer: &Issuer, storage: &Storage) -> Result<Self, Error> {
+        let client = Client::new(issuer.trust.as_deref())?;
+        let path = storage.account(&key(issuer));
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(credentials) = storage.read_json::<AccountCredentials>(&path)? {
+                return Self::with(client, credentials).await;
+            }
+            // One gateway makes it; the others wait for it.
+            if let Some(_lock) = storage.try_lock(&format!("account {}", key(issuer)))? {
+                if let Some(credentials) = storage.read_json::<AccountCredentials>(&path)? {
+                    return Self::with(client, credentials).await;
+                }
+                return Self::create(client, issuer, storage).await;
+            }
+            if begun.elapsed() > OTHERS_TIME_MAX {
+                return Err(Error::Slow {
+                    step: "another gateway's registration with the authority",
+                    after: OTHERS_TIME_MAX,
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn with(client: Client, credentials: AccountCredentials) -> Result<Self, Error> {
+        let builder = Account::builder_with_http(Box::new(client.clone()));
+        let account = builder.from_credentials(credentials).await;
+        let account = account.map_err(|source| client.failed("signing in", source))?;
+        Ok(Self {
+            account: Arc::new(account),
+            client,
+        })
+    }
+
+    async fn create(client: Client, issuer: &Issuer, storage: &Storage) -> Result<Self, Error> {
+        let contact: Vec<String> = issuer
+            .contact
+            .iter()
+            .map(|mail| format!("mailto:{mail}"))
+            .collect();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let external = issuer
+            .external_account
+            .as_ref()
+            .map(|external| ExternalAccountKey::new(external.key_id.clone(), &external.hmac_key));
+        let new = NewAccount {
+            contact: &contact,
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let builder = Account::builder_with_http(Box::new(client.clone()));
+        let made = builder
+            .create(&new, issuer.directory.clone(), external.as_ref())
+            .await;
+        let (account, credentials) =
+            made.map_err(|source| client.failed("registering with the authority", source))?;
+        storage.write_json(&storage.account(&key(issuer)), &credentials)?;
+        Ok(Self {
+            account: Arc::new(account),
+            client,
+        })
+    }
+}
+
+impl Client {
+    /// A step in the conversation failed.
+    pub(crate) fn failed(&self, step: &'static str, source: instant_acme::Error) -> Error {
+        Error::Authority {
+            step,
+            source,
+            retry_at: self.take_retry_at(),
+        }
+    }
+}
+
+/// What accounts are kept under: the directory, and the account elsewhere that they belong to.
+fn key(issuer: &Issuer) -> String {
+    let external = issuer.external_account.as_ref();
+    let external = external.map_or("", |external| &external.key_id);
+    let identity = format!("{} {external}", issuer.directory);
+    let hash = digest::digest(&digest::SHA256, identity.as_bytes());
+    let digits = data_encoding::HEXLOWER.encode(hash.as_ref());
+    format!("{}-{}", issuer.name, digits.get(..16).unwrap_or_default())
+}

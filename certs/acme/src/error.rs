@@ -1,0 +1,189 @@
+//! What can go wrong with a certificate from an authority, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The storage cannot be read or written.
+    #[error("cannot use {}", path.display())]
+    Storage {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+
+    /// Something in the storage is not what was put there.
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+
+    /// The TLS side of the connection to the authority cannot be set up.
+    #[error("cannot speak TLS to the authority")]
+    Tls(#[source] cardea_certs::Error),
+
+    /// The authority, or the way to it, failed.
+    #[error("{step} failed")]
+    Authority {
+        /// What was asked of it.
+        step: &'static str,
+        /// What it said.
+        source: instant_acme::Error,
+        /// Until when it wants to be left alone.
+        retry_at: Option<SystemTime>,
+    },
+
+    /// The authority took longer than it may.
+    #[error("{step} took longer than {} s", after.as_secs())]
+    Slow {
+        /// What was asked of it.
+        step: &'static str,
+        /// How long it had.
+        after: Duration,
+    },
+
+    /// The authority did not find the proof.
+    #[error("the authority did not accept that `{host}` is ours: {detail}")]
+    Unproven {
+        /// The host.
+        host: String,
+        /// What it said.
+        detail: String,
+    },
+
+    /// The authority does not take this kind of proof for a host.
+    #[error("the authority offers no challenge of the kind {wanted} for `{host}`, but {offered}")]
+    NoChallenge {
+        /// The host.
+        host: String,
+        /// The kind that is configured.
+        wanted: &'static str,
+        /// The kinds it offers.
+        offered: String,
+    },
+
+    /// A record could not be put into the DNS.
+    #[error("the DNS solver failed to {action} the record for `{host}`: {detail}")]
+    Solver {
+        /// What it should have done.
+        action: &'static str,
+        /// The host.
+        host: String,
+        /// What it said.
+        detail: String,
+    },
+
+    /// A key or a certificate could not be made.
+    #[error("cannot make {what}")]
+    Make {
+        /// What it was.
+        what: &'static str,
+        /// Why not.
+        source: rcgen::Error,
+    },
+
+    /// What the authority issued is not what was asked for.
+    #[error("the authority issued something that cannot be used")]
+    Useless(#[source] cardea_certs::Error),
+
+    /// What the authority issued is for other hosts.
+    #[error("the authority issued a certificate that is not for `{host}`")]
+    NotCovered {
+        /// The host that is missing.
+        host: String,
+    },
+}
+
+impl Error {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Storage { path, .. } => format!(
+                "Let the gateway's user write to {}, and look at the space on the disk.",
+                path.display()
+            ),
+            Self::Damaged { path, .. } => {
+                format!("Move {} away; it is made anew.", path.display())
+            }
+            Self::Tls(error) => error.remedy(),
+            Self::Authority { source, .. } => remedy_of_authority(source),
+            Self::Slow { .. } => {
+                "Look at the way to the authority, and at its status page.".to_owned()
+            }
+            Self::Unproven { host, .. } => format!(
+                "`{host}` has to lead to this gateway, from outside, on port 80 for http-01 and \
+                 443 for tls-alpn-01; for dns-01 the record has to be seen in the DNS."
+            ),
+            Self::NoChallenge { .. } => {
+                "Use one of those for the issuer; wildcards need dns-01.".to_owned()
+            }
+            Self::Solver { .. } => "Run it by hand, as the gateway's user.".to_owned(),
+            Self::Make { .. } => "Report this with the configuration that led to it.".to_owned(),
+            Self::Useless(_) | Self::NotCovered { .. } => {
+                "Ask the authority; the certificate in use stays.".to_owned()
+            }
+        }
+    }
+
+    /// Until when the authority wants to be left alone.
+    pub(crate) fn retry_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::Authority { retry_at, .. } => *retry_at,
+            _ => None,
+        }
+    }
+
+    /// Whether it is worth trying again at once: the authority only wanted another nonce.
+    pub(crate) fn is_of_nonce(&self) -> bool {
+        self.problem() == Some("badNonce")
+    }
+
+    /// The kind of problem that the authority has (RFC 8555 section 6.7).
+    pub(crate) fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Authority {
+                source: instant_acme::Error::Api(problem),
+                ..
+            } => kind(problem),
+            _ => None,
+        }
+    }
+}
+
+fn kind(problem: &instant_acme::Problem) -> Option<&str> {
+    problem
+        .r#type
+        .as_deref()?
+        .strip_prefix("urn:ietf:params:acme:error:")
+}
+
+fn remedy_of_authority(error: &instant_acme::Error) -> String {
+    let instant_acme::Error::Api(problem) = error else {
+        return "Look at the way to the authority: name resolution, firewall, `trust`.".to_owned();
+    };
+    match kind(problem) {
+        Some("rateLimited") => {
+            "Nothing: it is tried again when the authority allows. For tests, use its staging directory."
+        }
+        Some("externalAccountRequired") => "Set `external_account` of the issuer.",
+        Some("rejectedIdentifier" | "malformed" | "unsupportedIdentifier") => {
+            "Ask for hosts that the public DNS knows."
+        }
+        Some("caa") => "Add the authority to the CAA records of the host.",
+        Some("userActionRequired") => "Follow what the authority says, and agree to its terms.",
+        Some("unauthorized" | "accountDoesNotExist") => {
+            "The account may be gone: move its file in the storage away, and a new one is made."
+        }
+        Some("invalidProfile") => "Use a profile that the authority has, or none.",
+        _ => "Read what the authority says; it is tried again by itself.",
+    }
+    .to_owned()
+}

@@ -1,0 +1,115 @@
+//! What an agent is told to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+/// Everything an agent does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// The certificates to keep.
+    pub certificates: Vec<Managed>,
+}
+
+/// A certificate to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Managed {
+    /// Its name in configuration and storage.
+    pub name: Arc<str>,
+    /// The hosts it is for, at least one; wildcards as `*.example.com`.
+    pub hosts: Vec<String>,
+    /// Who is asked for it, in this order: the next one when one fails.
+    pub issuers: Vec<Arc<Issuer>>,
+}
+
+/// An authority, and how it is dealt with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its name in configuration and log.
+    pub name: Arc<str>,
+    /// The URL of its directory.
+    pub directory: String,
+    /// Mail addresses it may write to, without `mailto:`.
+    pub contact: Vec<String>,
+    /// The account elsewhere that the one here belongs to, for authorities that ask for it.
+    pub external_account: Option<ExternalAccount>,
+    /// The profile of its certificates; the authority's default if none.
+    pub profile: Option<String>,
+    /// How it is shown that the hosts are ours.
+    pub challenge: Challenge,
+    /// The kind of key to make.
+    pub key: KeyKind,
+    /// A PEM file with the authorities to trust when talking to it; those of the system if none.
+    pub trust: Option<PathBuf>,
+    /// The part of a certificate's life, in percent, at whose beginning it is renewed, where the
+    /// authority does not say when.
+    pub renew_at_percent_left: u8,
+}
+
+/// An account elsewhere (RFC 8555 section 7.3.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// Its identifier.
+    pub key_id: String,
+    /// The key that proves it is ours.
+    pub hmac_key: Zeroizing<Vec<u8>>,
+}
+
+/// How it is shown that a host is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    /// A file on port 80 (RFC 8555 section 8.3).
+    Http01,
+    /// A certificate in a handshake on port 443 (RFC 8737).
+    TlsAlpn01,
+    /// A record in the DNS (RFC 8555 section 8.4): the only way to wildcards.
+    Dns01(DnsSolver),
+}
+
+/// Who puts records into the DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsSolver {
+    /// A program: run with `present` or `cleanup`, the record's name and its value.
+    Exec {
+        /// The program and its first arguments.
+        command: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+        /// How long the record takes to be seen everywhere.
+        propagation: Duration,
+    },
+    /// A service that takes what lego's `httpreq` provider sends.
+    Http {
+        /// Its URL; `/present` and `/cleanup` are below it.
+        url: String,
+        /// Its user and password.
+        credentials: Option<Credentials>,
+        /// How long it may take.
+        timeout: Duration,
+        /// How long the record takes to be seen everywhere.
+        propagation: Duration,
+    },
+}
+
+/// A user and a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+/// The kind of key to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyKind {
+    /// ECDSA on P-256: the cheapest to sign with.
+    #[default]
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// RSA of 2048 bits, for clients that know nothing else.
+    Rsa2048,
+}

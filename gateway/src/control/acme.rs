@@ -1,0 +1,177 @@
+//! The ACME agent of the process: started when a configuration first orders a certificate, told of
+//! every configuration after it. What it gets is served at once; what fails is in the log.
+//!
+//! Must not: hold up a reload. Authorities are asked on a thread of their own.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cardea_acme::{Agent, Challenges, Event, Observer, State, Storage};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::Control;
+use super::compile::acme::Acme;
+use crate::telemetry::logs::chain;
+
+/// The agent, once there is one.
+pub(super) struct AcmeAgent {
+    running: Mutex<Option<Running>>,
+    challenges: Arc<Challenges>,
+}
+
+struct Running {
+    agent: Agent,
+    acme: Acme,
+    runtime: Runtime,
+}
+
+impl AcmeAgent {
+    /// No agent yet; what it will have answered is read from here.
+    pub(super) fn new(challenges: Arc<Challenges>) -> Self {
+        Self {
+            running: Mutex::default(),
+            challenges,
+        }
+    }
+
+    /// Turns to what a configuration has ordered.
+    pub(super) fn configure(&self, acme: Option<&Acme>, control: &Weak<Control>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.as_ref().map(|running| &running.acme) == acme {
+            return;
+        }
+        let Some(acme) = acme else {
+            end(running.take());
+            return;
+        };
+        if let Some(running) = running
+            .as_mut()
+            .filter(|it| it.acme.storage == acme.storage)
+        {
+            running.agent.configure(&acme.settings);
+            running.acme = acme.clone();
+            return;
+        }
+        end(running.take());
+        match self.start(acme, control) {
+            Ok(started) => *running = Some(started),
+            Err(error) => tracing::error!(%error, "acme_not_started"),
+        }
+    }
+
+    fn start(&self, acme: &Acme, control: &Weak<Control>) -> std::io::Result<Running> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("acme")
+            .enable_all()
+            .build()?;
+        let observer = Listener {
+            control: Weak::clone(control),
+            storage: acme.storage(),
+        };
+        let agent = Agent::start(
+            acme.storage(),
+            Arc::clone(&self.challenges),
+            Arc::new(observer),
+            runtime.handle().clone(),
+        );
+        agent.configure(&acme.settings);
+        Ok(Running {
+            agent,
+            acme: acme.clone(),
+            runtime,
+        })
+    }
+
+    /// How the ordered certificates are doing, as the admin listener shows them, by name.
+    pub(super) fn report(&self, name: &str) -> Value {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = &*running else {
+            return Value::Null;
+        };
+        let statuses = running.agent.statuses();
+        let Some(status) = statuses.get(name) else {
+            return Value::Null;
+        };
+        json!({
+            "state": match status.state {
+                State::Good => "good",
+                State::Ordering => "ordering",
+                State::OrderedElsewhere => "ordered_elsewhere",
+                State::Waiting => "waiting",
+            },
+            "next": status.next.map(secs),
+            "error": status.error.as_ref().map(|error| chain(&**error)),
+            "remedy": status.error.as_ref().map(|error| error.remedy()),
+        })
+    }
+}
+
+/// Ends an agent without waiting: this may run on a thread of another runtime.
+fn end(running: Option<Running>) {
+    if let Some(running) = running {
+        drop(running.agent);
+        running.runtime.shutdown_background();
+    }
+}
+
+impl std::fmt::Debug for AcmeAgent {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("AcmeAgent").finish_non_exhaustive()
+    }
+}
+
+/// Hears of events, and has what was stored served.
+struct Listener {
+    control: Weak<Control>,
+    storage: Storage,
+}
+
+impl Observer for Listener {
+    fn on_event(&self, event: Event) {
+        match event {
+            Event::Ordering {
+                certificate,
+                issuer,
+            } => tracing::info!(%certificate, %issuer, "certificate_ordering"),
+            Event::Stored {
+                certificate,
+                not_after,
+            } => {
+                tracing::info!(%certificate, not_after = secs(not_after), "certificate_stored");
+                let files = BTreeSet::from([self.storage.bundle(&certificate)]);
+                if let Some(control) = self.control.upgrade() {
+                    control.look_at(files);
+                }
+            }
+            Event::Failed {
+                certificate,
+                issuer,
+                error,
+                retry_at,
+            } => tracing::error!(
+                %certificate,
+                %issuer,
+                error = %chain(&*error),
+                remedy = error.remedy(),
+                retry_at = secs(retry_at),
+                "certificate_not_issued"
+            ),
+            _ => {}
+        }
+    }
+}
+
+impl Control {
+    /// Has files looked at that changed.
+    fn look_at(&self, files: BTreeSet<std::path::PathBuf>) {
+        self.changed.add(files);
+    }
+}
+
+fn secs(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

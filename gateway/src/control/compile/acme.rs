@@ -1,0 +1,143 @@
+//! What an ACME agent is told: the certificates that the document has ordered, and from whom.
+//!
+//! Must not: ask an authority anything, or make a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cardea_acme::{
+    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Settings, Storage,
+};
+use cardea_config::diagnostic::Diagnostic;
+use cardea_config::model::{self, AcmeChallenge, AcmeKey, Document};
+use cardea_config::origin::Located;
+use data_encoding::BASE64URL_NOPAD;
+
+use super::Found;
+
+/// What an agent works on, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// Where it keeps what it needs.
+    pub storage: PathBuf,
+    /// What it does.
+    pub settings: Settings,
+}
+
+impl Acme {
+    /// Compiles the orders of a document; none if it has no authorities.
+    pub fn compile(document: &Document) -> Found<Option<Self>> {
+        let Some(acme) = &document.acme else {
+            return (Some(None), Vec::new());
+        };
+        let mut found = Vec::new();
+        let issuers: Vec<Arc<Issuer>> = acme
+            .issuers
+            .iter()
+            .filter_map(|issuer| match compile_issuer(issuer) {
+                Ok(issuer) => Some(Arc::new(issuer)),
+                Err(problem) => {
+                    found.push(*problem);
+                    None
+                }
+            })
+            .collect();
+        let certificates = document.certificates.iter().filter_map(|certificate| {
+            let order = certificate.acme.as_ref()?;
+            let is_asked = |issuer: &&Arc<Issuer>| {
+                let mut names = order.issuers.iter();
+                order.issuers.is_empty() || names.any(|name| name.as_str() == &*issuer.name)
+            };
+            Some(Managed {
+                name: certificate.name.shared(),
+                hosts: hosts(document, certificate),
+                issuers: issuers.iter().filter(is_asked).cloned().collect(),
+            })
+        });
+        let settings = Settings {
+            certificates: certificates.collect(),
+        };
+        let storage = PathBuf::from(&acme.storage);
+        (Some(Some(Self { storage, settings })), found)
+    }
+
+    /// Where the certificates are.
+    pub fn storage(&self) -> Storage {
+        Storage::new(self.storage.clone())
+    }
+}
+
+/// The hosts that a certificate is ordered for, in lower case.
+pub(super) fn hosts(document: &Document, certificate: &model::Certificate) -> Vec<String> {
+    let own = certificate.acme.iter().flat_map(|order| &order.hosts);
+    let mut hosts: Vec<String> = own.map(|host| host.as_str().to_owned()).collect();
+    if hosts.is_empty() {
+        let chosen = document.domains.iter().filter(|domain| {
+            let chosen = domain.certificate.as_ref();
+            chosen.is_some_and(|name| name.value == certificate.name)
+        });
+        let names = chosen.flat_map(|domain| &domain.hosts);
+        hosts.extend(names.map(|host| host.as_str().to_owned()));
+    }
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn compile_issuer(issuer: &Located<model::Issuer>) -> Result<Issuer, Box<Diagnostic>> {
+    let external_account = match &issuer.external_account {
+        Some(external) => {
+            // With padding or without: authorities give both.
+            let key = external.hmac_key.value().trim_end_matches('=');
+            let key = BASE64URL_NOPAD.decode(key.as_bytes()).map_err(|_| {
+                let message = format!("the `hmac_key` of issuer `{}` is no base64url", issuer.name);
+                Diagnostic::error("E-hmac-key", Some(issuer.origin), message)
+                    .remedy("write it as the authority gives it")
+            });
+            Some(ExternalAccount {
+                key_id: external.key_id.clone(),
+                hmac_key: key?.into(),
+            })
+        }
+        None => None,
+    };
+    Ok(Issuer {
+        name: issuer.name.shared(),
+        directory: issuer.directory.url().to_owned(),
+        contact: issuer.contact.clone(),
+        external_account,
+        profile: issuer.profile.clone(),
+        challenge: challenge(&issuer.challenge),
+        key: match issuer.key {
+            AcmeKey::P256 => KeyKind::P256,
+            AcmeKey::P384 => KeyKind::P384,
+            AcmeKey::Rsa2048 => KeyKind::Rsa2048,
+        },
+        trust: issuer.trust.as_ref().map(PathBuf::from),
+        renew_at_percent_left: issuer.renew_at_percent_left,
+    })
+}
+
+fn challenge(challenge: &AcmeChallenge) -> Challenge {
+    match challenge {
+        AcmeChallenge::Http01 => Challenge::Http01,
+        AcmeChallenge::TlsAlpn01 => Challenge::TlsAlpn01,
+        AcmeChallenge::Dns01(model::DnsSolver::Exec(exec)) => Challenge::Dns01(DnsSolver::Exec {
+            command: exec.command.clone(),
+            timeout: exec.timeout.0,
+            propagation: exec.propagation.0,
+        }),
+        AcmeChallenge::Dns01(model::DnsSolver::Http(http)) => Challenge::Dns01(DnsSolver::Http {
+            url: http.url.clone(),
+            credentials: http.user.as_ref().map(|user| Credentials {
+                user: user.clone(),
+                password: http
+                    .password
+                    .as_ref()
+                    .map_or_else(Default::default, |secret| secret.value().to_owned().into()),
+            }),
+            timeout: http.timeout.0,
+            propagation: http.propagation.0,
+        }),
+    }
+}
