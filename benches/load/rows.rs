@@ -16,6 +16,7 @@ use crate::report::{Bar, Report, Row, Sample};
 use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
+pub(crate) mod background;
 pub(crate) mod hosts;
 pub(crate) mod idle;
 pub(crate) mod reload;

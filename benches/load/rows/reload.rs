@@ -6,17 +6,16 @@
 //! have helped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 
 use super::Bench;
-use crate::affinity::{self, Core};
+use super::background::{Background, wait_until};
 use crate::certificate::DOMAIN;
+use crate::client::Plan;
 use crate::client::tally::Tally;
-use crate::client::{Client, Plan};
 use crate::report::{Bar, Report, Row, Sample};
 use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
@@ -46,54 +45,6 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Keepalive and new connections in the reload row, for each of HTTP and HTTPS.
 const RELOAD_KEEPALIVE: usize = 32;
 const RELOAD_FRESH: usize = 4;
-/// A change that is not live by then has failed.
-const LIVE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pause between two probes for a change.
-const PROBE_INTERVAL: Duration = Duration::from_millis(2);
-/// How often the load looks whether its phase has changed.
-const SLICE: Duration = Duration::from_millis(5);
-
-/// A client that runs beside this thread and counts apart in each phase.
-struct Background {
-    thread: JoinHandle<Result<Vec<Tally>>>,
-    phase: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Background {
-    fn start(plan: Plan, phases: usize) -> Result<Self> {
-        let phase = Arc::new(AtomicUsize::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (watched, ended) = (Arc::clone(&phase), Arc::clone(&stop));
-        let thread = thread::Builder::new().name("load".into()).spawn(move || {
-            affinity::pin(Core::Client)?;
-            let mut client = Client::start(plan)?;
-            let mut tallies = vec![Tally::default(); phases];
-            while !ended.load(Ordering::Relaxed) {
-                let phase = watched.load(Ordering::Relaxed);
-                client.run(SLICE)?;
-                tallies[phase].merge(&client.take());
-            }
-            Ok(tallies)
-        })?;
-        Ok(Self {
-            thread,
-            phase,
-            stop,
-        })
-    }
-
-    fn enter(&self, phase: usize) {
-        self.phase.store(phase, Ordering::Relaxed);
-    }
-
-    fn finish(self) -> Result<Vec<Tally>> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .map_err(|_| anyhow!("the load thread panicked"))?
-    }
-}
 
 /// Measures how soon a saved route is live, and p99 of running traffic before and meanwhile.
 pub(crate) fn live(bench: &Bench, report: &mut Report) {
@@ -223,16 +174,4 @@ fn failures(sum: &Tally, reloads: &[Duration]) -> Sample {
             ("p99_ms", sum.latency.quantile_ms(0.99)),
         ],
     }
-}
-
-/// When a condition came to hold.
-fn wait_until(mut holds: impl FnMut() -> bool) -> Result<Instant> {
-    let begin = Instant::now();
-    while !holds() {
-        if begin.elapsed() > LIVE_TIMEOUT {
-            bail!("not live within {LIVE_TIMEOUT:?}");
-        }
-        thread::sleep(PROBE_INTERVAL);
-    }
-    Ok(Instant::now())
 }
