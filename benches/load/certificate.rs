@@ -1,14 +1,14 @@
-//! The certificate that every proxy serves and the client configuration that accepts only it.
+//! The certificates that every proxy serves and the client configurations that accept only them.
 //!
-//! Made once per run, before any proxy starts. Everybody gets the same P-256 key, and the client
-//! offers one key share and one cipher suite, so that a handshake is the same work for all.
+//! Made once per run, before any proxy starts. Everybody gets the same key, and the client offers
+//! one key share and one cipher suite, so that a handshake is the same work for all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -17,6 +17,15 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 /// The domain that everything is measured under.
 pub(crate) const DOMAIN: &str = "bench.test";
+
+/// The kind of a certificate's key, which is most of what a full handshake costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// On the curve P-256.
+    Ecdsa,
+    /// Of 2048 bits.
+    Rsa,
+}
 
 /// The certificate's files, and the client's side of it.
 pub(crate) struct Certificate {
@@ -32,12 +41,16 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     /// Makes a certificate for [`DOMAIN`] and its subdomains, with its files in `directory`.
-    pub(crate) fn create(directory: &Path) -> Result<Self> {
-        let key_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    pub(crate) fn create(directory: &Path, key: Key) -> Result<Self> {
+        let (stem, algorithm) = match key {
+            Key::Ecdsa => ("ecdsa", &PKCS_ECDSA_P256_SHA256),
+            Key::Rsa => ("rsa", &PKCS_RSA_SHA256),
+        };
+        let key_pair = KeyPair::generate_for(algorithm)?;
         let names = vec![DOMAIN.to_owned(), format!("*.{DOMAIN}")];
         let certificate = CertificateParams::new(names)?.self_signed(&key_pair)?;
         let [chain, key, combined] =
-            ["site.pem", "site.key", "site-combined.pem"].map(|name| directory.join(name));
+            [".pem", ".key", "-combined.pem"].map(|end| directory.join(format!("{stem}{end}")));
         write(&chain, &certificate.pem())?;
         write(&key, &key_pair.serialize_pem())?;
         write(&combined, &(certificate.pem() + &key_pair.serialize_pem()))?;

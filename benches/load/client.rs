@@ -23,7 +23,7 @@ pub(crate) mod histogram;
 pub(crate) mod response;
 pub(crate) mod tally;
 
-use self::connection::{Connection, Ended, Step};
+use self::connection::{Connection, Ended, Purpose, Step};
 use self::tally::{Failure, Tally};
 
 /// A response that takes longer than this has failed.
@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub keepalive: usize,
     /// Slots that open a new connection for each request.
     pub fresh: usize,
+    /// Slots that open a new TLS connection, complete the handshake and leave without a request.
+    pub handshakes: usize,
     /// The hosts that requests are spread over, evenly and in no order.
     pub hosts: Arc<[String]>,
     /// The path of every request.
@@ -83,7 +85,7 @@ pub(crate) struct Client {
 
 struct Slot {
     connection: Option<Connection>,
-    fresh: bool,
+    purpose: Purpose,
     /// When the outstanding request was due; nothing is outstanding without it.
     since: Option<Instant>,
 }
@@ -98,10 +100,17 @@ impl Client {
                 .collect::<Vec<_>>()
         });
         let now = Instant::now();
-        let slots = (0..plan.keepalive + plan.fresh)
-            .map(|index| Slot {
+        let slots = [
+            (Purpose::Requests, plan.keepalive),
+            (Purpose::OneRequest, plan.fresh),
+            (Purpose::Handshake, plan.handshakes),
+        ];
+        let slots = slots
+            .into_iter()
+            .flat_map(|(purpose, count)| std::iter::repeat_n(purpose, count))
+            .map(|purpose| Slot {
                 connection: None,
-                fresh: index >= plan.keepalive,
+                purpose,
                 since: None,
             })
             .collect::<Vec<_>>();
@@ -205,13 +214,13 @@ impl Client {
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
         let slot = &mut self.slots[index];
-        let requests = &self.requests[usize::from(slot.fresh)];
+        let requests = &self.requests[usize::from(slot.purpose != Purpose::Requests)];
         let host = usize::try_from(self.random >> 33).expect("31 bits") % requests.len();
         slot.since = Some(due);
         if slot.connection.is_none() {
             self.connections_begun += 1;
             let key = (&self.epoll, index);
-            let begun = Connection::begin(&self.plan, key, self.connections_begun);
+            let begun = Connection::begin(&self.plan, slot.purpose, key, self.connections_begun);
             slot.connection = Some(begun.context("open a client connection")?);
             self.tally.connections += 1;
         }

@@ -25,7 +25,7 @@ mod running;
 mod template;
 
 use crate::affinity::Core;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Key};
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::rivals::Proxy;
@@ -75,7 +75,8 @@ fn main() -> Result<()> {
     let bench = Bench {
         proxies,
         origin: Origin::start()?,
-        certificate: Certificate::create(directory.path())?,
+        certificate: Certificate::create(directory.path(), Key::Ecdsa)?,
+        rsa: Certificate::create(directory.path(), Key::Rsa)?,
         directory: directory.path().to_owned(),
         rows,
         effort: effort(&arguments),

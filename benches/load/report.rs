@@ -215,6 +215,9 @@ impl Column {
         if failed > 0.0 {
             let _ = write!(text, ", {failed:.0} failed");
         }
+        if let Some(values) = self.notes.get("per_cpu_s") {
+            let _ = write!(text, ", {}/s", figure(median(values)));
+        }
         for (name, label) in [("p99_before_ms", "p99"), ("p99_during_ms", "→")] {
             if let Some(values) = self.notes.get(name) {
                 let _ = write!(text, " {label} {} ms", figure(median(values)));

@@ -17,6 +17,7 @@ use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
 pub(crate) mod background;
+pub(crate) mod handshake;
 pub(crate) mod hosts;
 pub(crate) mod idle;
 pub(crate) mod reload;
@@ -27,8 +28,10 @@ pub(crate) struct Bench {
     pub proxies: Vec<Proxy>,
     /// The origin behind all of them.
     pub origin: Origin,
-    /// The certificate that all of them serve.
+    /// The certificate that all of them serve, if a row does not say otherwise.
     pub certificate: Certificate,
+    /// The same with an RSA key.
+    pub rsa: Certificate,
     /// Where configurations and logs go.
     pub directory: PathBuf,
     /// The rows that were asked for.
@@ -119,7 +122,8 @@ const fn row(id: &'static str, title: &'static str, of_best: f64) -> Row {
 
 /// Every row in table order.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    WORKS.iter().map(|work| &work.row).chain([
+    let works = WORKS.iter().map(|work| &work.row);
+    works.chain(handshake::rows()).chain([
         &idle::ROW,
         &hosts::MEMORY,
         &hosts::MEMORY_USED,
@@ -134,6 +138,7 @@ impl Bench {
     /// Runs every stage that a wanted row needs. What fails is reported; the rest goes on.
     pub(crate) fn run(&self, report: &mut Report) {
         self.one_host(report);
+        handshake::run(self, report);
         idle::run(self, report);
         hosts::run(self, report);
         reload::live(self, report);
@@ -147,13 +152,17 @@ impl Bench {
 
     /// Starts one proxy for a stage.
     pub(crate) fn start<'p>(&self, proxy: &'p Proxy, setting: Setting) -> Result<Running<'p>> {
-        Running::start(
-            proxy,
-            setting,
-            &self.origin,
-            &self.certificate,
-            &self.directory,
-        )
+        self.start_with(proxy, setting, &self.certificate)
+    }
+
+    /// Starts one proxy for a stage under another certificate.
+    pub(crate) fn start_with<'p>(
+        &self,
+        proxy: &'p Proxy,
+        setting: Setting,
+        certificate: &Certificate,
+    ) -> Result<Running<'p>> {
+        Running::start(proxy, setting, &self.origin, certificate, &self.directory)
     }
 
     /// A plan for small requests to `hosts`; callers change what they need differently.
@@ -163,6 +172,7 @@ impl Bench {
             tls: None,
             keepalive: 64,
             fresh: 0,
+            handshakes: 0,
             hosts: hosts.into(),
             path: SMALL_PATH,
             body: Arc::clone(&self.origin.bodies.small),
@@ -226,13 +236,27 @@ impl Bench {
         plan: Plan,
         report: &mut Report,
     ) -> Result<Sample> {
+        let spent = self.spend(running, plan, report)?;
+        Ok(Sample {
+            value: spent.per_completed_us(),
+            notes: spent.notes(),
+        })
+    }
+
+    /// What a plan's load costs a proxy in one turn.
+    pub(crate) fn spend(
+        &self,
+        running: &Running<'_>,
+        plan: Plan,
+        report: &mut Report,
+    ) -> Result<Spent> {
         let mut client = Client::start(plan)?;
         client.run(self.effort.warm_up)?;
         let warm_up = client.take();
         let upstream = self.origin.accepted();
         let before = running.process.cpu()?;
         client.run(self.effort.window)?;
-        let spent = running.process.cpu()?.since(before);
+        let cpu = running.process.cpu()?.since(before);
         let tally = client.take();
         let upstream = self.origin.accepted() - upstream;
         for (phase, tally) in [("warm-up", &warm_up), ("measurement", &tally)] {
@@ -241,25 +265,40 @@ impl Bench {
             }
         }
         anyhow::ensure!(tally.completed > 0, "{} answered nothing", running.name());
-        Ok(Sample {
-            value: per_request(spent, &tally),
-            notes: notes(spent, &tally, upstream),
+        Ok(Spent {
+            cpu,
+            tally,
+            upstream,
         })
     }
 }
 
-fn per_request(spent: CpuTime, tally: &Tally) -> f64 {
-    spent.total.as_secs_f64() * 1e6 / tally.completed as f64
+/// One turn of one proxy.
+pub(crate) struct Spent {
+    /// CPU time of the proxy.
+    pub cpu: CpuTime,
+    /// What the client counted; it completed something.
+    pub tally: Tally,
+    /// Connections that the proxy opened to the origin.
+    pub upstream: u64,
 }
 
-fn notes(spent: CpuTime, tally: &Tally, upstream: u64) -> Vec<(&'static str, f64)> {
-    vec![
-        ("user_us", per_request(spent, tally) * spent.user_share()),
-        ("requests_per_s", tally.throughput()),
-        ("p50_ms", tally.latency.quantile_ms(0.5)),
-        ("p99_ms", tally.latency.quantile_ms(0.99)),
-        ("client_connections", tally.connections as f64),
-        ("upstream_connections", upstream as f64),
-        ("failed", tally.failed() as f64),
-    ]
+impl Spent {
+    /// CPU microseconds for each response, or whatever else the client counts as completed.
+    pub(crate) fn per_completed_us(&self) -> f64 {
+        self.cpu.total.as_secs_f64() * 1e6 / self.tally.completed as f64
+    }
+
+    fn notes(&self) -> Vec<(&'static str, f64)> {
+        let (cpu, tally) = (self.cpu, &self.tally);
+        vec![
+            ("user_us", self.per_completed_us() * cpu.user_share()),
+            ("requests_per_s", tally.throughput()),
+            ("p50_ms", tally.latency.quantile_ms(0.5)),
+            ("p99_ms", tally.latency.quantile_ms(0.99)),
+            ("client_connections", tally.connections as f64),
+            ("upstream_connections", self.upstream as f64),
+            ("failed", tally.failed() as f64),
+        ]
+    }
 }

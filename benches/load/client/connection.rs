@@ -1,10 +1,11 @@
-//! One client connection: non-blocking connect, TLS if the plan has it, request out, response in.
+//! One client connection: non-blocking connect, TLS if the plan has it, request out, response in;
+//! or, where a handshake is all that is wanted, TLS and then the end.
 //!
 //! Driven by the client's epoll events, edge-triggered: every call goes on until the socket would
 //! block. It must not decide what a failure means; it says what happened to the connection.
 
 use std::io::{BufRead, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -23,8 +24,20 @@ use crate::certificate::DOMAIN;
 /// does not wait for the ports of closed ones.
 const SOURCES: u64 = 64;
 
+/// What a slot opens connections for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// One request after the other.
+    Requests,
+    /// A single request; the peer closes.
+    OneRequest,
+    /// The handshake itself: the client says `close_notify` with its last message of it.
+    Handshake,
+}
+
 /// A connection in use by one slot.
 pub(crate) struct Connection {
+    purpose: Purpose,
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
     state: State,
@@ -40,7 +53,8 @@ enum State {
     /// The kernel refused at once.
     Refused,
     Open,
-    /// The response said that it is the last; the peer's end of the connection is awaited.
+    /// Nothing more will be said, because the response was the last or the handshake was all; the
+    /// peer's end of the connection is awaited.
     Closing,
 }
 
@@ -87,6 +101,7 @@ impl Connection {
     /// Begins to connect; events come to `epoll` under the slot's number.
     pub(crate) fn begin(
         plan: &Plan,
+        purpose: Purpose,
         (epoll, slot): (&OwnedFd, usize),
         sequence: u64,
     ) -> Result<Self> {
@@ -114,6 +129,7 @@ impl Connection {
             None => None,
         };
         Ok(Self {
+            purpose,
             socket: socket.into(),
             tls,
             state,
@@ -122,9 +138,11 @@ impl Connection {
         })
     }
 
-    /// Sends a request, now or as soon as the connection is open.
+    /// Sends a request, now or as soon as the connection is open; none, if that is not what the
+    /// connection is for.
     pub(crate) fn request(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         match &mut self.tls {
+            _ if self.purpose == Purpose::Handshake => {}
             Some(tls) => tls.writer().write_all(bytes).map_err(|_| Ended::Tls)?,
             None => self.unsent.extend_from_slice(bytes),
         }
@@ -176,10 +194,13 @@ impl Connection {
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(step),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // The request before was answered, whatever came after; a handshake that the peer
+                // cut may not have been complete for the peer.
+                Err(_) if self.purpose == Purpose::Handshake => return Err(Ended::Cut),
                 Err(_) => return self.at_end(step),
             };
             match self.digest(&input[..count], body)? {
-                Verdict::Pending => {}
+                Verdict::Pending => self.leave_after_handshake(),
                 Verdict::Wrong => return Err(Ended::Wrong),
                 Verdict::Complete { close: false } => step = Step::Answered { reusable: true },
                 Verdict::Complete { close: true } => self.state = State::Closing,
@@ -197,6 +218,20 @@ impl Connection {
             Step::Pending if self.state == State::Closing => Ok(Step::Answered { reusable: false }),
             Step::Pending if self.response.is_empty() => Err(Ended::Closed),
             Step::Pending => Err(Ended::Cut),
+        }
+    }
+
+    /// Once the handshake is complete for us, says that it was all. That it is complete for the
+    /// peer as well shows when the peer closes without an alert.
+    fn leave_after_handshake(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        if self.purpose == Purpose::Handshake && self.state == State::Open && !tls.is_handshaking()
+        {
+            tls.send_close_notify();
+            self.flush();
+            // An error means that the peer has closed before; reading says how.
+            let _ = self.socket.shutdown(Shutdown::Write);
+            self.state = State::Closing;
         }
     }
 

@@ -8,7 +8,7 @@ use super::histogram::Histogram;
 /// Counts since the client was last asked.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
-    /// Responses that were exactly as expected.
+    /// Responses that were exactly as expected; of slots that only shake hands, handshakes.
     pub completed: u64,
     /// Connections begun.
     pub connections: u64,
