@@ -21,10 +21,16 @@ struct Handshake {
     key: Key,
 }
 
-const HANDSHAKES: [Handshake; 1] = [Handshake {
-    row: row("handshake-ecdsa", "handshake: TLS 1.3, X25519, P-256"),
-    key: Key::Ecdsa,
-}];
+const HANDSHAKES: [Handshake; 2] = [
+    Handshake {
+        row: row("handshake-ecdsa", "handshake: TLS 1.3, X25519, P-256"),
+        key: Key::Ecdsa,
+    },
+    Handshake {
+        row: row("handshake-rsa", "handshake: TLS 1.3, X25519, RSA-2048"),
+        key: Key::Rsa,
+    },
+];
 
 const fn row(id: &'static str, title: &'static str) -> Row {
     Row {
