@@ -11,12 +11,19 @@ use anyhow::{Context, Result};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::{
+    CryptoProvider, SupportedKxGroup, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 
 /// The domain that everything is measured under.
 pub(crate) const DOMAIN: &str = "bench.test";
+
+/// What every handshake exchanges keys with; all rivals know it.
+pub(crate) const KEY_EXCHANGE: &dyn SupportedKxGroup = aws_lc_rs::kx_group::X25519;
 
 /// The kind of a certificate's key, which is most of what a full handshake costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,7 @@ pub(crate) struct Certificate {
     pub combined: PathBuf,
     /// TLS 1.3 without resumption, pinned to this certificate.
     pub client: Arc<ClientConfig>,
+    certificate: CertificateDer<'static>,
 }
 
 impl Certificate {
@@ -54,13 +62,23 @@ impl Certificate {
         write(&chain, &certificate.pem())?;
         write(&key, &key_pair.serialize_pem())?;
         write(&combined, &(certificate.pem() + &key_pair.serialize_pem()))?;
-        let client = Arc::new(client(certificate.der().clone())?);
+        let certificate = certificate.der().clone();
         Ok(Self {
             chain,
             key,
             combined,
-            client,
+            client: client(certificate.clone(), &TLS13, Resumption::disabled())?,
+            certificate,
         })
+    }
+
+    /// A client of this certificate that speaks one version and resumes as told.
+    pub(crate) fn client_of(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        resumption: Resumption,
+    ) -> Result<Arc<ClientConfig>> {
+        client(self.certificate.clone(), version, resumption)
     }
 }
 
@@ -68,10 +86,23 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-fn client(certificate: CertificateDer<'static>) -> Result<ClientConfig> {
+fn client(
+    certificate: CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+    resumption: Resumption,
+) -> Result<Arc<ClientConfig>> {
+    let mut kx_groups = vec![KEY_EXCHANGE];
+    if version == &TLS12 {
+        // There a P-256 certificate needs its curve among the groups (RFC 8422, section 5.1). That
+        // it is not taken for the key exchange is checked by the client.
+        kx_groups.push(aws_lc_rs::kx_group::SECP256R1);
+    }
     let provider = Arc::new(CryptoProvider {
-        kx_groups: vec![aws_lc_rs::kx_group::X25519],
-        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups,
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ],
         ..aws_lc_rs::default_provider()
     });
     let verifier = Arc::new(Pinned {
@@ -79,13 +110,13 @@ fn client(certificate: CertificateDer<'static>) -> Result<ClientConfig> {
         provider: Arc::clone(&provider),
     });
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[version])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.resumption = Resumption::disabled();
+    config.resumption = resumption;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Arc::new(config))
 }
 
 /// Accepts one certificate, byte for byte. Walking a chain would only cost the client time; the
@@ -116,11 +147,12 @@ impl ServerCertVerifier for Pinned {
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not offered".into()))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -130,7 +162,7 @@ impl ServerCertVerifier for Pinned {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -21,6 +21,7 @@ use rustls::ClientConfig;
 pub(crate) mod connection;
 pub(crate) mod histogram;
 pub(crate) mod response;
+pub(crate) mod sessions;
 pub(crate) mod tally;
 
 use self::connection::{Connection, Ended, Purpose, Step};
@@ -252,6 +253,7 @@ impl Client {
                 if reusable {
                     return self.ready(index, now);
                 }
+                self.tally.resumed += u64::from(connection.has_resumed());
                 slot.connection = None;
                 self.ready(index, now)
             }

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
-use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, HandshakeKind};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Plan;
 use super::response::{Response, Verdict};
 use super::tally::Failure;
-use crate::certificate::DOMAIN;
+use crate::certificate::{DOMAIN, KEY_EXCHANGE};
 
 /// Connections leave from this many loopback addresses in turn, so that a run of new connections
 /// does not wait for the ports of closed ones.
@@ -154,6 +154,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether its handshake resumed a session.
+    pub(crate) fn has_resumed(&self) -> bool {
+        let kind = self.tls.as_ref().and_then(|tls| tls.handshake_kind());
+        kind == Some(HandshakeKind::Resumed)
+    }
+
     /// Does what an event allows. `input` is scratch space; `body` is the expected body.
     pub(crate) fn advance(
         &mut self,
@@ -200,7 +206,7 @@ impl Connection {
                 Err(_) => return self.at_end(step),
             };
             match self.digest(&input[..count], body)? {
-                Verdict::Pending => self.leave_after_handshake(),
+                Verdict::Pending => self.leave_after_handshake()?,
                 Verdict::Wrong => return Err(Ended::Wrong),
                 Verdict::Complete { close: false } => step = Step::Answered { reusable: true },
                 Verdict::Complete { close: true } => self.state = State::Closing,
@@ -223,16 +229,24 @@ impl Connection {
 
     /// Once the handshake is complete for us, says that it was all. That it is complete for the
     /// peer as well shows when the peer closes without an alert.
-    fn leave_after_handshake(&mut self) {
-        let Some(tls) = &mut self.tls else { return };
+    fn leave_after_handshake(&mut self) -> Result<(), Ended> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
         if self.purpose == Purpose::Handshake && self.state == State::Open && !tls.is_handshaking()
         {
+            // A resumed session of TLS 1.2 exchanges no keys.
+            let group = tls.negotiated_key_exchange_group();
+            if group.is_some_and(|group| group.name() != KEY_EXCHANGE.name()) {
+                return Err(Ended::Wrong);
+            }
             tls.send_close_notify();
             self.flush();
             // An error means that the peer has closed before; reading says how.
             let _ = self.socket.shutdown(Shutdown::Write);
             self.state = State::Closing;
         }
+        Ok(())
     }
 
     /// Compares received bytes with what is expected, through TLS if there is any.

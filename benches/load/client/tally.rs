@@ -12,6 +12,8 @@ pub(crate) struct Tally {
     pub completed: u64,
     /// Connections begun.
     pub connections: u64,
+    /// Of the ended connections, those that resumed a session.
+    pub resumed: u64,
     /// From due time to last byte.
     pub latency: Histogram,
     /// How long the client ran.
@@ -62,6 +64,7 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: &Tally) {
         self.completed += other.completed;
         self.connections += other.connections;
+        self.resumed += other.resumed;
         self.latency.merge(&other.latency);
         self.elapsed = self.elapsed.max(other.elapsed);
         for (mine, theirs) in self.failures.iter_mut().zip(other.failures) {

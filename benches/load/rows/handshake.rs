@@ -6,29 +6,61 @@
 
 use std::sync::Arc;
 
+use anyhow::{Result, ensure};
+use rustls::SupportedProtocolVersion;
+use rustls::client::Resumption;
+use rustls::version::TLS13;
+
 use super::{Bench, Spent};
 use crate::certificate::{Certificate, Key};
 use crate::client::Plan;
+use crate::client::sessions::Sessions;
 use crate::report::{Bar, Report, Row, Sample};
 use crate::running::{Running, Setting};
 
 /// Handshakes under way at once, as connections in the rows that open one for each request.
 const AT_ONCE: usize = 32;
+/// A row of resumed handshakes with fewer of them would be about something else.
+const RESUMED_MIN: f64 = 0.99;
 
 /// A row of handshakes of one kind.
 struct Handshake {
     row: Row,
     key: Key,
+    version: &'static SupportedProtocolVersion,
+    resumed: bool,
 }
 
-const HANDSHAKES: [Handshake; 2] = [
+const HANDSHAKES: [Handshake; 4] = [
     Handshake {
         row: row("handshake-ecdsa", "handshake: TLS 1.3, X25519, P-256"),
         key: Key::Ecdsa,
+        version: &TLS13,
+        resumed: false,
+    },
+    Handshake {
+        row: row(
+            "handshake-ecdsa-resumed",
+            "handshake: TLS 1.3, X25519, P-256, resumed",
+        ),
+        key: Key::Ecdsa,
+        version: &TLS13,
+        resumed: true,
     },
     Handshake {
         row: row("handshake-rsa", "handshake: TLS 1.3, X25519, RSA-2048"),
         key: Key::Rsa,
+        version: &TLS13,
+        resumed: false,
+    },
+    Handshake {
+        row: row(
+            "handshake-rsa-resumed",
+            "handshake: TLS 1.3, X25519, RSA-2048, resumed",
+        ),
+        key: Key::Rsa,
+        version: &TLS13,
+        resumed: true,
     },
 ];
 
@@ -79,28 +111,49 @@ fn turns(
     for round in 0..rounds {
         eprintln!("{}: round {} of {rounds}", row.id, round + 1);
         for running in started {
-            let plan = plan(bench, running, certificate);
-            match bench.spend(running, plan, report) {
-                Ok(spent) => report.add(row, running.name(), sample(&spent)),
+            let measured = plan(bench, handshake, running, certificate)
+                .and_then(|plan| bench.spend(running, plan, report))
+                .and_then(|spent| sample(handshake, &spent));
+            match measured {
+                Ok(sample) => report.add(row, running.name(), sample),
                 Err(error) => report.failed(row, running.name(), &error),
             }
         }
     }
 }
 
-fn plan(bench: &Bench, running: &Running<'_>, certificate: &Certificate) -> Plan {
-    Plan {
+/// A client without sessions: a row that resumes gets its first ones while the proxy warms up.
+fn plan(
+    bench: &Bench,
+    handshake: &Handshake,
+    running: &Running<'_>,
+    certificate: &Certificate,
+) -> Result<Plan> {
+    let resumption = if handshake.resumed {
+        Resumption::store(Arc::new(Sessions::default()))
+    } else {
+        Resumption::disabled()
+    };
+    Ok(Plan {
         target: running.https,
-        tls: Some(Arc::clone(&certificate.client)),
+        tls: Some(certificate.client_of(handshake.version, resumption)?),
         keepalive: 0,
         handshakes: AT_ONCE,
         ..bench.plan(running, &Setting::ONE.host_names())
-    }
+    })
 }
 
-fn sample(spent: &Spent) -> Sample {
+fn sample(handshake: &Handshake, spent: &Spent) -> Result<Sample> {
+    let resumed = spent.tally.resumed as f64 / spent.tally.completed as f64;
+    ensure!(
+        !handshake.resumed || resumed >= RESUMED_MIN,
+        "only {:.1} % of {} handshakes were resumed",
+        resumed * 100.0,
+        spent.tally.completed
+    );
     let value = spent.per_completed_us();
     let mut notes = spent.notes();
     notes.push(("per_cpu_s", 1e6 / value));
-    Sample { value, notes }
+    notes.push(("resumed_percent", resumed * 100.0));
+    Ok(Sample { value, notes })
 }
