@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use rustls::SupportedProtocolVersion;
 use rustls::client::Resumption;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 
 use super::{Bench, Spent};
 use crate::certificate::{Certificate, Key};
@@ -31,7 +31,7 @@ struct Handshake {
     resumed: bool,
 }
 
-const HANDSHAKES: [Handshake; 4] = [
+const HANDSHAKES: [Handshake; 6] = [
     Handshake {
         row: row("handshake-ecdsa", "handshake: TLS 1.3, X25519, P-256"),
         key: Key::Ecdsa,
@@ -45,6 +45,21 @@ const HANDSHAKES: [Handshake; 4] = [
         ),
         key: Key::Ecdsa,
         version: &TLS13,
+        resumed: true,
+    },
+    Handshake {
+        row: row("handshake-ecdsa-tls12", "handshake: TLS 1.2, X25519, P-256"),
+        key: Key::Ecdsa,
+        version: &TLS12,
+        resumed: false,
+    },
+    Handshake {
+        row: row(
+            "handshake-ecdsa-tls12-resumed",
+            "handshake: TLS 1.2, P-256, resumed",
+        ),
+        key: Key::Ecdsa,
+        version: &TLS12,
         resumed: true,
     },
     Handshake {
