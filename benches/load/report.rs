@@ -223,6 +223,11 @@ impl Column {
                 let _ = write!(text, " {label} {} ms", figure(median(values)));
             }
         }
+        for (name, label) in [("rate_before_per_s", "rate"), ("rate_during_per_s", "→")] {
+            if let Some(values) = self.notes.get(name) {
+                let _ = write!(text, " {label} {}/s", figure(median(values)));
+            }
+        }
         text.push_str(" |");
     }
 }

@@ -17,6 +17,7 @@ use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
 pub(crate) mod background;
+pub(crate) mod flood;
 pub(crate) mod handshake;
 pub(crate) mod hosts;
 pub(crate) mod idle;
@@ -124,6 +125,7 @@ const fn row(id: &'static str, title: &'static str, of_best: f64) -> Row {
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     let works = WORKS.iter().map(|work| &work.row);
     works.chain(handshake::rows()).chain([
+        &flood::ROW,
         &idle::ROW,
         &hosts::MEMORY,
         &hosts::MEMORY_USED,
@@ -139,6 +141,7 @@ impl Bench {
     pub(crate) fn run(&self, report: &mut Report) {
         self.one_host(report);
         handshake::run(self, report);
+        flood::run(self, report);
         idle::run(self, report);
         hosts::run(self, report);
         reload::live(self, report);

@@ -72,6 +72,13 @@ impl Tally {
         }
     }
 
+    /// Adds what the same client counted afterwards.
+    pub(crate) fn append(&mut self, later: &Tally) {
+        let elapsed = self.elapsed + later.elapsed;
+        self.merge(later);
+        self.elapsed = elapsed;
+    }
+
     /// Responses a second.
     pub(crate) fn throughput(&self) -> f64 {
         self.completed as f64 / self.elapsed.as_secs_f64().max(1e-9)

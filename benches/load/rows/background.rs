@@ -41,7 +41,7 @@ impl Background {
             while !ended.load(Ordering::Relaxed) {
                 let phase = watched.load(Ordering::Relaxed);
                 client.run(SLICE)?;
-                tallies[phase].merge(&client.take());
+                tallies[phase].append(&client.take());
             }
             Ok(tallies)
         })?;
