@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! @file NAME        what follows goes to this file
-//! @if FLAG … @end   kept when the flag is set
+//! @if FLAG … @end   kept when the flag is set; blocks may hold blocks
 //! @each host … @end once per host: {{host}}, {{upstream}}
 //! @each upstream … @end   once per upstream: {{upstream}}
 //! {{name}}          a variable
@@ -29,8 +29,20 @@ pub(crate) struct Values {
 
 /// Expands a template to (file name, content) pairs.
 pub(crate) fn expand(template: &str, values: &Values) -> Result<Vec<(String, String)>> {
-    let mut files: Vec<(String, String)> = Vec::new();
-    let mut lines = template.lines();
+    let mut files = Vec::new();
+    let lines = template.lines().collect::<Vec<_>>();
+    expand_lines(&mut files, &lines, values, &[])?;
+    Ok(files)
+}
+
+/// Expands `lines`, where `local` hides the variables of the same names.
+fn expand_lines(
+    files: &mut Vec<(String, String)>,
+    lines: &[&str],
+    values: &Values,
+    local: &[(&str, &str)],
+) -> Result<()> {
+    let mut lines = lines.iter().copied();
     while let Some(line) = lines.next() {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
@@ -38,40 +50,40 @@ pub(crate) fn expand(template: &str, values: &Values) -> Result<Vec<(String, Str
             (Some("@if"), Some(flag)) => {
                 let block = block(&mut lines)?;
                 if values.flags.contains(&flag) {
-                    block
-                        .iter()
-                        .try_for_each(|line| append(&mut files, line, values, &[]))?;
+                    expand_lines(files, &block, values, local)?;
                 }
             }
             (Some("@each"), Some("host")) => {
                 let block = block(&mut lines)?;
                 for (host, upstream) in &values.hosts {
                     let local = [("host", host.as_str()), ("upstream", upstream)];
-                    block
-                        .iter()
-                        .try_for_each(|line| append(&mut files, line, values, &local))?;
+                    expand_lines(files, &block, values, &local)?;
                 }
             }
             (Some("@each"), Some("upstream")) => {
                 let block = block(&mut lines)?;
                 for upstream in &values.upstreams {
-                    let local = [("upstream", upstream.as_str())];
-                    block
-                        .iter()
-                        .try_for_each(|line| append(&mut files, line, values, &local))?;
+                    expand_lines(files, &block, values, &[("upstream", upstream)])?;
                 }
             }
             (Some(word), _) if word.starts_with('@') => bail!("unknown directive: {line}"),
-            _ => append(&mut files, line, values, &[])?,
+            _ => append(files, line, values, local)?,
         }
     }
-    Ok(files)
+    Ok(())
 }
 
-fn block<'t>(lines: &mut std::str::Lines<'t>) -> Result<Vec<&'t str>> {
+/// The lines up to the `@end` of a block whose first line was taken; blocks within keep theirs.
+fn block<'t>(lines: &mut impl Iterator<Item = &'t str>) -> Result<Vec<&'t str>> {
     let mut block = Vec::new();
+    let mut open = 1;
     for line in lines {
-        if line.trim() == "@end" {
+        match line.split_whitespace().next() {
+            Some("@if" | "@each") => open += 1,
+            Some("@end") => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
             return Ok(block);
         }
         block.push(line);
@@ -138,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn blocks_hold_blocks() {
+        let template = "@file f\n@each host\n{{host}}\n@if one\n1\n@end\n@if many\n\
+                        {{upstream}}\n@end\n@end\n@if one\n@each host\n{{host}}\n@end\n@end\nend";
+        let files = expand(template, &values()).unwrap();
+        let expected = "a.test\nu0\nb.test\nu0\nend\n".to_owned();
+        assert_eq!(files, [("f".to_owned(), expected)]);
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         let check = |template: &str, said: &str| {
             let error = expand(template, &values()).unwrap_err().to_string();
@@ -147,6 +168,7 @@ mod tests {
         check("@file f\n{{nope}}", "unknown variable nope");
         check("@file f\n{{port", "open {{");
         check("@file f\n@each host\n", "no @end");
+        check("@file f\n@each host\n@if one\n@end\n", "no @end");
         check("@file f\n@for host\n", "unknown directive");
     }
 }
