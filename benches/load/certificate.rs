@@ -19,6 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 
+pub(crate) mod hosts;
+
 /// The domain that everything is measured under.
 pub(crate) const DOMAIN: &str = "bench.test";
 

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::affinity::{self, Core};
 
-/// Envoy with 10,000 hosts needs five seconds on a quiet machine.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// HAProxy with 10,000 certificates needs more than twenty seconds on a quiet machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// A proxy that has not ended by then after SIGTERM is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -17,6 +17,7 @@ use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
 pub(crate) mod background;
+pub(crate) mod certificates;
 pub(crate) mod flood;
 pub(crate) mod handshake;
 pub(crate) mod hosts;
@@ -127,6 +128,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     works.chain(handshake::rows()).chain([
         &flood::ROW,
         &idle::ROW,
+        &certificates::START,
         &hosts::MEMORY,
         &hosts::MEMORY_USED,
         &hosts::RATIO,
@@ -143,6 +145,7 @@ impl Bench {
         handshake::run(self, report);
         flood::run(self, report);
         idle::run(self, report);
+        certificates::run(self, report);
         hosts::run(self, report);
         reload::live(self, report);
         reload::failed(self, report);

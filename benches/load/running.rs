@@ -8,10 +8,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::certificate::hosts::HostCertificates;
 use crate::certificate::{Certificate, DOMAIN};
 use crate::origin::{Origin, SMALL_PATH};
 use crate::process::Process;
@@ -37,6 +38,8 @@ pub(crate) struct Setting {
     pub upstreams: usize,
     /// Whether [`GENERATION_HOST`] answers.
     pub generation: bool,
+    /// Whether each host has a certificate of its own; they must have been made.
+    pub certificates: bool,
 }
 
 /// A started proxy that answers.
@@ -47,6 +50,8 @@ pub(crate) struct Running<'p> {
     pub http: SocketAddr,
     /// Its TLS listener.
     pub https: SocketAddr,
+    /// When it was started.
+    pub begun: Instant,
     proxy: &'p Proxy,
     directory: PathBuf,
     values: Values,
@@ -59,6 +64,7 @@ impl Setting {
         hosts: 1,
         upstreams: 1,
         generation: false,
+        certificates: false,
     };
 
     /// The configured hosts' names.
@@ -78,6 +84,11 @@ impl Setting {
         if self.generation {
             flags.push("reload");
         }
+        flags.push(if self.certificates {
+            "certificates"
+        } else {
+            "shared-certificate"
+        });
         Values {
             hosts: hosts.map(|(index, host)| (host, upstream(index))).collect(),
             upstreams: (0..self.upstreams).map(upstream).collect(),
@@ -111,6 +122,10 @@ impl<'p> Running<'p> {
             ("chain", certificate.chain.display().to_string()),
             ("key", certificate.key.display().to_string()),
             ("combined", certificate.combined.display().to_string()),
+            (
+                "certificates",
+                HostCertificates::directory(parent).display().to_string(),
+            ),
             ("generation", "0".to_owned()),
         ]
         .into();
@@ -121,6 +136,7 @@ impl<'p> Running<'p> {
             fs::write(directory.join(name), content)?;
         }
         let log = directory.join("output.log");
+        let begun = Instant::now();
         let process = Process::start(&proxy.command(&directory), proxy.environment(), &log)?;
         let [http, https] =
             [http_port, https_port].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -128,6 +144,7 @@ impl<'p> Running<'p> {
             process,
             http,
             https,
+            begun,
             proxy,
             directory,
             values,
@@ -195,6 +212,11 @@ impl<'p> Running<'p> {
             }
         }
         self.files = files;
+        self.reload()
+    }
+
+    /// Tells the proxy that files have changed, if it must be told.
+    fn reload(&self) -> Result<()> {
         match self.proxy.reload_signal() {
             Some(signal) => self.process.signal(signal),
             None => Ok(()),
@@ -240,14 +262,20 @@ mod tests {
     /// A renamed setting must be noticed here, not half an hour into a run.
     #[test]
     fn cardea_accepts_its_template() {
-        for (hosts, generation) in [(1, false), (1, true), (10_000, false)] {
+        for (hosts, generation, certificates) in [
+            (1, false, false),
+            (1, true, false),
+            (10_000, false, false),
+            (10_000, false, true),
+        ] {
             let setting = Setting {
                 hosts,
                 upstreams: hosts,
                 generation,
+                certificates,
             };
             let mut values = setting.values();
-            let names = ["directory", "chain", "key", "generation"];
+            let names = ["directory", "certificates", "chain", "key", "generation"];
             values
                 .variables
                 .extend(names.map(|name| (name, "1".to_owned())));

@@ -14,8 +14,8 @@ use crate::affinity::{self, Core};
 use crate::client::tally::Tally;
 use crate::client::{Client, Plan};
 
-/// A change that is not live by then has failed.
-const LIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A change that is not live by then has failed; a reload of some takes half a minute at best.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause between two probes for a change.
 const PROBE_INTERVAL: Duration = Duration::from_millis(2);
 /// How often the load looks whether its phase has changed.

@@ -68,7 +68,7 @@ fn own_upstreams(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()
     let setting = Setting {
         hosts,
         upstreams: hosts,
-        generation: false,
+        ..Setting::ONE
     };
     let (running, names) = (bench.start(proxy, setting)?, setting.host_names());
     if bench.wants(&MEMORY) {
@@ -91,7 +91,7 @@ fn shared_upstreams(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result
     let setting = Setting {
         hosts,
         upstreams: SHARED_UPSTREAMS,
-        generation: false,
+        ..Setting::ONE
     };
     let running = bench.start(proxy, setting)?;
     ratios(

@@ -61,7 +61,7 @@ fn live_on(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
     let setting = Setting {
         hosts,
         upstreams: hosts,
-        generation: false,
+        ..Setting::ONE
     };
     let mut running = bench.start(proxy, setting)?;
     let mut names = setting.host_names();
