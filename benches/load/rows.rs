@@ -129,6 +129,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         &flood::ROW,
         &idle::ROW,
         &certificates::START,
+        &certificates::MEMORY,
         &hosts::MEMORY,
         &hosts::MEMORY_USED,
         &hosts::RATIO,

@@ -14,16 +14,24 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::Bench;
 use super::background::wait_until;
+use super::idle::settled;
 use crate::certificate::hosts::HostCertificates;
 use crate::report::{Bar, Report, Row, Sample};
 use crate::rivals::Proxy;
-use crate::running::Setting;
+use crate::running::{Running, Setting};
 
 /// From the start of the process to the last host's certificate.
 pub(crate) const START: Row = Row {
     id: "certificates-start",
     title: "10,000 certificates: start to handshake with the last",
     unit: "ms",
+    bar: Bar::OfBestRival(1.0),
+};
+/// What they and their hosts add to the memory of one.
+pub(crate) const MEMORY: Row = Row {
+    id: "certificates-memory",
+    title: "10,000 certificates and hosts: resident memory above one",
+    unit: "MiB",
     bar: Bar::OfBestRival(1.0),
 };
 /// A start or a reload of some rivals takes many seconds, and differs little from the next.
@@ -34,7 +42,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Measures the rows, one proxy after the other: four with so many certificates want too much
 /// memory at a time.
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
-    let rows = [START];
+    let rows = [START, MEMORY];
     let Some(first) = rows.iter().find(|row| bench.wants(row)) else {
         return;
     };
@@ -71,7 +79,35 @@ fn measure(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
         }
         running = Some(started);
     }
+    let running = running.context("not started")?;
+    if bench.wants(&MEMORY) {
+        report.add(&MEMORY, &proxy.name, memory(bench, &running)?);
+    }
     Ok(())
+}
+
+/// Memory above that of the same proxy with one host and certificate; as a note, what it has with
+/// as many hosts under one certificate.
+fn memory(bench: &Bench, many: &Running<'_>) -> Result<Sample> {
+    let one = bench.start(many.proxy(), Setting::ONE)?;
+    let (all, one) = (settled(&many.process)?, settled(&one.process)?);
+    let hosts = bench.start(
+        many.proxy(),
+        Setting {
+            hosts: bench.effort.hosts,
+            ..Setting::ONE
+        },
+    )?;
+    let hosts = settled(&hosts.process)?;
+    let mebibytes = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
+    Ok(Sample {
+        value: mebibytes(all) - mebibytes(one),
+        notes: vec![
+            ("all_mib", mebibytes(all)),
+            ("one_mib", mebibytes(one)),
+            ("hosts_with_one_certificate_mib", mebibytes(hosts)),
+        ],
+    })
 }
 
 /// One handshake for `host`, over a connection that is then dropped.

@@ -111,7 +111,7 @@ fn ask(stream: &mut Stream, body: &[u8]) -> Result<()> {
 }
 
 /// Resident bytes once two readings agree to a percent.
-fn settled(process: &Process) -> Result<u64> {
+pub(crate) fn settled(process: &Process) -> Result<u64> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut last = process.resident_bytes()?;
     loop {
