@@ -218,7 +218,12 @@ impl Column {
         if let Some(values) = self.notes.get("per_cpu_s") {
             let _ = write!(text, ", {}/s", figure(median(values)));
         }
-        for (name, label) in [("p99_before_ms", "p99"), ("p99_during_ms", "→")] {
+        for (name, label) in [
+            ("p99_before_ms", "p99"),
+            ("p99_during_ms", "→"),
+            ("slowest_before_ms", "slowest"),
+            ("slowest_during_ms", "→"),
+        ] {
             if let Some(values) = self.notes.get(name) {
                 let _ = write!(text, " {label} {} ms", figure(median(values)));
             }

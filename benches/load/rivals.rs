@@ -158,6 +158,15 @@ impl Proxy {
         }
     }
 
+    /// Why a renewed file of a certificate cannot be measured, if it cannot.
+    pub(crate) fn no_renewal(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Cardea | Kind::Nginx | Kind::Haproxy => None,
+            // The listener's own list of certificates is read once.
+            Kind::Envoy => Some("it reads files again only of secrets by SDS, a subscription each"),
+        }
+    }
+
     fn ask_version(&self) -> Result<String> {
         let flag = match self.kind {
             Kind::Cardea | Kind::Envoy => "--version",

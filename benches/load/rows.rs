@@ -130,6 +130,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         &idle::ROW,
         &certificates::START,
         &certificates::MEMORY,
+        &certificates::SWAP,
         &hosts::MEMORY,
         &hosts::MEMORY_USED,
         &hosts::RATIO,

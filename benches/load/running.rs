@@ -216,7 +216,7 @@ impl<'p> Running<'p> {
     }
 
     /// Tells the proxy that files have changed, if it must be told.
-    fn reload(&self) -> Result<()> {
+    pub(crate) fn reload(&self) -> Result<()> {
         match self.proxy.reload_signal() {
             Some(signal) => self.process.signal(signal),
             None => Ok(()),

@@ -1,5 +1,5 @@
 //! A certificate and a key in files of their own for each of many hosts, as a hosting platform has
-//! them.
+//! them, and their renewal one by one.
 //!
 //! Made before the proxies that serve them start. It must not name a file other than by its host:
 //! the proxies' configurations do the same.
@@ -60,6 +60,15 @@ impl HostCertificates {
             }
         }
         Ok(())
+    }
+
+    /// Renames a new certificate for the same key over the host's.
+    pub(crate) fn renew(&self, host: &str, serial: u64) -> Result<()> {
+        let [chain, key] = self.files(host);
+        let pair = KeyPair::from_pem(&fs::read_to_string(key)?)?;
+        let draft = self.directory.join(format!(".{host}.draft"));
+        write(&draft, &signed(host, serial, &pair)?)?;
+        Ok(fs::rename(draft, chain)?)
     }
 
     /// A client that accepts only the certificate that the host's file holds now.

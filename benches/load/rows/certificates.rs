@@ -1,21 +1,24 @@
 //! Ten thousand certificates, each with a host of its own: how long a proxy takes to start with
-//! them, and what they cost in memory.
+//! them, what they cost in memory, and how soon a renewed one is served.
 //!
 //! Time counts to a handshake in which the client accepts only the certificate of the host it asks
 //! for: one for all hosts would cover the name as well.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::Bench;
-use super::background::wait_until;
+use super::background::{Background, wait_until};
 use super::idle::settled;
 use crate::certificate::hosts::HostCertificates;
+use crate::client::Plan;
+use crate::client::tally::Tally;
 use crate::report::{Bar, Report, Row, Sample};
 use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
@@ -34,15 +37,30 @@ pub(crate) const MEMORY: Row = Row {
     unit: "MiB",
     bar: Bar::OfBestRival(1.0),
 };
+/// From a renewed file to the first handshake with it.
+pub(crate) const SWAP: Row = Row {
+    id: "certificates-swap",
+    title: "10,000 certificates: renewed file to certificate served, with handshakes beside",
+    unit: "ms",
+    bar: Bar::OfBestRival(1.0),
+};
+
 /// A start or a reload of some rivals takes many seconds, and differs little from the next.
 const ROUNDS_MAX: usize = 3;
+/// Handshakes a second beside a renewal: few enough to leave the proxy idle time for it.
+const HANDSHAKES_RATE: f64 = 200.0;
+/// Connections that they may occupy; with that rate the proxy must stall to run out of them.
+const HANDSHAKES_AT_ONCE: usize = 64;
+/// Handshakes are watched this long before a renewal, and this long after it is served.
+const QUIET: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(500);
 /// A handshake that takes longer counts as none.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Measures the rows, one proxy after the other: four with so many certificates want too much
 /// memory at a time.
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
-    let rows = [START, MEMORY];
+    let rows = [START, MEMORY, SWAP];
     let Some(first) = rows.iter().find(|row| bench.wants(row)) else {
         return;
     };
@@ -83,6 +101,16 @@ fn measure(bench: &Bench, proxy: &Proxy, report: &mut Report) -> Result<()> {
     if bench.wants(&MEMORY) {
         report.add(&MEMORY, &proxy.name, memory(bench, &running)?);
     }
+    if bench.wants(&SWAP) {
+        if let Some(reason) = proxy.no_renewal() {
+            report.remark(format!("{}: {} is left out: {reason}", SWAP.id, proxy.name));
+            return Ok(());
+        }
+        for (host, serial) in hosts.iter().rev().take(rounds).zip(2..) {
+            let sample = swap(bench, &running, (&certificates, host, serial))?;
+            report.add(&SWAP, &proxy.name, sample);
+        }
+    }
     Ok(())
 }
 
@@ -106,6 +134,60 @@ fn memory(bench: &Bench, many: &Running<'_>) -> Result<Sample> {
             ("all_mib", mebibytes(all)),
             ("one_mib", mebibytes(one)),
             ("hosts_with_one_certificate_mib", mebibytes(hosts)),
+        ],
+    })
+}
+
+/// Renews one host's certificate while others shake hands.
+fn swap(
+    bench: &Bench,
+    running: &Running<'_>,
+    (certificates, host, serial): (&HostCertificates, &str, u64),
+) -> Result<Sample> {
+    const WARM_UP: usize = 0;
+    const BEFORE: usize = 1;
+    const DURING: usize = 2;
+    let plan = Plan {
+        target: running.https,
+        tls: Some(Arc::clone(&bench.certificate.client)),
+        keepalive: 0,
+        handshakes: HANDSHAKES_AT_ONCE,
+        rate: Some(HANDSHAKES_RATE),
+        ..bench.plan(running, &Setting::ONE.host_names())
+    };
+    let load = Background::start(plan, 3)?;
+    thread::sleep(SETTLE);
+    load.enter(BEFORE);
+    thread::sleep(QUIET);
+    load.enter(DURING);
+    let spent = running.process.cpu()?;
+    let renewed = Instant::now();
+    certificates.renew(host, serial)?;
+    running.reload()?;
+    let client = certificates.client(host)?;
+    let served = wait_until(|| shakes_hands(running.https, host, &client).is_ok())?;
+    thread::sleep(SETTLE);
+    let spent = running.process.cpu()?.since(spent);
+    let tallies = load.finish()?;
+    let failed = tallies[WARM_UP..].iter().map(Tally::failed).sum::<u64>();
+    Ok(Sample {
+        value: served.duration_since(renewed).as_secs_f64() * 1e3,
+        notes: vec![
+            (
+                "slowest_before_ms",
+                tallies[BEFORE].latency.quantile_ms(1.0),
+            ),
+            (
+                "slowest_during_ms",
+                tallies[DURING].latency.quantile_ms(1.0),
+            ),
+            (
+                "p99_handshake_ms",
+                tallies[DURING].latency.quantile_ms(0.99),
+            ),
+            ("handshakes", tallies[DURING].completed as f64),
+            ("cpu_ms", spent.total.as_secs_f64() * 1e3),
+            ("failed", failed as f64),
         ],
     })
 }
