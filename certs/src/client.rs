@@ -13,16 +13,20 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 
 use crate::error::Error;
 use crate::files::{self, ContentHash};
 use crate::load::{self, Source};
+use crate::peer::PeerRule;
 use crate::provider;
 
+mod named;
 mod unverified;
 
+use named::AcceptsByRule;
 use unverified::AcceptsAnyCertificate;
 
 /// Endpoints whose sessions one configuration remembers.
@@ -33,10 +37,27 @@ const SERVERS_REMEMBERED_MAX: usize = 1024;
 pub struct ClientSettings {
     /// How much of the endpoint's certificate is verified, and against what.
     pub verify: Verify,
+    /// Whose certificates count: whoever one of these rules means, instead of the name that is
+    /// asked for. By the name if empty.
+    pub allow: Vec<PeerRule>,
     /// Who we are, for endpoints that ask.
     pub identity: Option<ClientIdentity>,
     /// Protocols offered within TLS, the preferred one first.
     pub alpn: Vec<Vec<u8>>,
+    /// The versions that may be spoken.
+    pub versions: Versions,
+}
+
+/// The versions that may be spoken with endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Versions {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Both,
+    /// TLS 1.2 alone.
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
 }
 
 /// How an endpoint's certificate is verified.
@@ -171,8 +192,13 @@ impl Contents {
         settings: &ClientSettings,
         verifier: Arc<dyn ServerCertVerifier>,
     ) -> Result<ClientConfig, Error> {
+        let versions = match settings.versions {
+            Versions::Both => &[&TLS13, &TLS12][..],
+            Versions::Tls12 => &[&TLS12],
+            Versions::Tls13 => &[&TLS13],
+        };
         let builder = ClientConfig::builder_with_provider(provider::provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(refused)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
@@ -187,6 +213,19 @@ impl Contents {
     }
 
     fn verifier(
+        &self,
+        settings: &ClientSettings,
+        cache: &mut Cache,
+    ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        let chains = self.chain_verifier(settings, cache)?;
+        if settings.allow.is_empty() || settings.verify == Verify::Off {
+            return Ok(chains);
+        }
+        let allow = settings.allow.clone();
+        Ok(Arc::new(AcceptsByRule { chains, allow }))
+    }
+
+    fn chain_verifier(
         &self,
         settings: &ClientSettings,
         cache: &mut Cache,

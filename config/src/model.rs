@@ -61,7 +61,7 @@ pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
 pub use switch::Switch;
 use text::Sound;
 pub use tls::{
-    Alpn, ClientCertificates, ClientMode, ClientRule, CrlCheck, DomainTls, Fingerprint,
+    Alpn, CertificateRule, ClientCertificates, ClientMode, CrlCheck, DomainTls, Fingerprint,
     ListenerTls, TlsGroup, TlsPolicy, TlsProfile, TlsSuite, TlsVersion, UnknownNames,
 };
 pub use upstream::{

@@ -3,7 +3,7 @@
 
 use cardea_tests::certificate::Authority;
 use cardea_tests::gateway::Site;
-use cardea_tests::tls::server_config;
+use cardea_tests::tls::{self, server_config};
 use cardea_tests::{Gateway, Origin, origin};
 
 use crate::fixture::assert_refused;
@@ -160,4 +160,60 @@ fn changed_files_are_used_without_a_restart() {
     gateway.site().write("ca.pem", &new.pem());
     assert_eq!(gateway.reload().code, Some(0));
     assert_eq!(gateway.get("a.test", "/").text(), "secret");
+}
+
+#[test]
+fn endpoints_are_known_by_what_stands_in_their_certificate() {
+    let authority = Authority::new("origins");
+    let identity = authority.issue_with(&[], |params| {
+        let uri = "spiffe://test/ns/prod/api".try_into().expect("ASCII");
+        params.subject_alt_names.push(rcgen::SanType::URI(uri));
+    });
+    let origin = Origin::serve_tls(server_config(&identity, None), origin::saying("secret"));
+    let check = |ca: &str, allow: &str, is_served: bool| {
+        let site = Site::new();
+        authority.save(site.path(), "ca");
+        Authority::new("origins").save(site.path(), "stranger");
+        let gateway = towards(site, &origin, &format!("{{ ca: {ca}, allow: [{allow}] }}"));
+        let response = gateway.get("a.test", "/");
+        if is_served {
+            assert_eq!(response.text(), "secret", "{allow}");
+        } else {
+            assert_refused(&response, 502, "upstream_tls_failed", allow);
+        }
+    };
+    check("ca.pem", "{ uri: \"spiffe://test/ns/prod/*\" }", true);
+    check(
+        "ca.pem",
+        "{ uri: \"spiffe://test/ns/dev/*\" }, { dns: origin.test }",
+        false,
+    );
+    // The rules stand in for the name alone.
+    check(
+        "stranger.pem",
+        "{ uri: \"spiffe://test/ns/prod/*\" }",
+        false,
+    );
+}
+
+#[test]
+fn versions_are_pinned() {
+    let authority = Authority::new("origins");
+    let identity = authority.issue(&["origin.test"]);
+    let old = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .expect("TLS 1.2")
+        .with_no_client_auth()
+        .with_single_cert(identity.chain(), identity.key());
+    let origin = Origin::serve_tls(old.expect("a key").into(), origin::saying("secret"));
+    for (versions, is_served) in [("[\"1.2\"]", true), ("[\"1.3\"]", false), ("[]", true)] {
+        let site = Site::new();
+        authority.save(site.path(), "ca");
+        let tls = format!("{{ ca: ca.pem, server_name: origin.test, versions: {versions} }}");
+        let response = towards(site, &origin, &tls).get("a.test", "/");
+        match is_served {
+            true => assert_eq!(response.text(), "secret", "{versions}"),
+            false => assert_refused(&response, 502, "upstream_tls_failed", versions),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::value::{HostPattern, Method, Name};
-use super::{ClientRule, DomainTls, Rare, Responses, text};
+use super::{CertificateRule, DomainTls, Rare, Responses, text};
 use crate::origin::{Located, Origin};
 use crate::policy::Policies;
 
@@ -113,7 +113,7 @@ pub struct Match {
         deserialize_with = "text::sound",
         skip_serializing_if = "Option::is_none"
     )]
-    pub client: Option<Box<ClientRule>>,
+    pub client: Option<Box<CertificateRule>>,
 }
 
 /// How a path matches. Paths are compared after normalisation.

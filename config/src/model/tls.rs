@@ -311,7 +311,7 @@ pub struct ClientCertificates {
     /// Who may come: whoever one of these rules means. Everybody with a certificate that counts
     /// if empty.
     #[serde(default)]
-    pub allow: Vec<ClientRule>,
+    pub allow: Vec<CertificateRule>,
 }
 
 const fn required() -> ClientMode {
@@ -328,7 +328,7 @@ const fn issuers_max() -> u8 {
 
 impl Sound for ClientCertificates {
     fn check(&self) -> Result<(), String> {
-        self.allow.iter().try_for_each(ClientRule::check)
+        self.allow.iter().try_for_each(CertificateRule::check)
     }
 }
 
@@ -356,7 +356,7 @@ pub enum CrlCheck {
 /// characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClientRule {
+pub struct CertificateRule {
     /// The subject of the certificate, as RFC 4514 writes it: `CN=web,O=Example`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -374,7 +374,7 @@ pub struct ClientRule {
     pub fingerprint: Option<Fingerprint>,
 }
 
-impl Sound for ClientRule {
+impl Sound for CertificateRule {
     fn check(&self) -> Result<(), String> {
         if *self == Self::default() {
             return Err(

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::{self, Sound};
 use super::value::Period;
-use super::{FilePath, Switch};
+use super::{CertificateRule, FilePath, Switch, TlsVersion};
 use crate::origin::Located;
 
 super::section! {
@@ -218,6 +218,11 @@ super::section! {
         /// The name asked for and expected; the endpoint's own if not set.
         #[serde(deserialize_with = "text::maybe::<text::Host, _>")]
         pub server_name: Option<String> = None,
+        /// Whose certificates count: whoever one of these rules means, instead of the name. For
+        /// identities without a host, such as `spiffe://example.org/ns/prod/sa/api`.
+        pub allow: Vec<CertificateRule> = Vec::new(),
+        /// The versions that may be spoken; both if empty.
+        pub versions: Vec<TlsVersion> = Vec::new(),
         /// How much of the endpoint's certificate is verified.
         pub verify: Verify = Verify::Full,
     }
@@ -225,6 +230,12 @@ super::section! {
 
 impl Sound for UpstreamTls {
     fn check(&self) -> Result<(), String> {
+        self.allow.iter().try_for_each(CertificateRule::check)?;
+        if self.verify == Verify::Off && !self.allow.is_empty() {
+            return Err(
+                "with `verify: off` nobody looks at `allow`\ntake one of the two out".to_owned(),
+            );
+        }
         let (has, lacks) = match (&self.certificate, &self.key) {
             (Some(_), None) => ("a certificate", "key"),
             (None, Some(_)) => ("a key", "certificate"),

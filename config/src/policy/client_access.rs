@@ -2,7 +2,7 @@
 //!
 //! Must not: say how clients show certificates; `tls.client_certificates` does.
 
-use crate::model::ClientRule;
+use crate::model::CertificateRule;
 use crate::model::text::Sound;
 
 crate::model::section! {
@@ -11,12 +11,12 @@ crate::model::section! {
     pub struct ClientAccess {
         /// The clients that may come: whoever one of these rules means. Everybody with a
         /// certificate if empty.
-        pub allow: Vec<ClientRule> = Vec::new(),
+        pub allow: Vec<CertificateRule> = Vec::new(),
     }
 }
 
 impl Sound for ClientAccess {
     fn check(&self) -> Result<(), String> {
-        self.allow.iter().try_for_each(ClientRule::check)
+        self.allow.iter().try_for_each(CertificateRule::check)
     }
 }

@@ -4,7 +4,7 @@
 //! that could end it.
 
 use cardea_certs::peer::{Pattern, PeerCertificate, PeerRule};
-use cardea_config::model::{ClientRule, Fingerprint};
+use cardea_config::model::{CertificateRule, Fingerprint};
 use cardea_http1::Known;
 use data_encoding::BASE64;
 
@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use crate::snapshot::ClientCertificateFields;
 
 /// A rule about client certificates, compiled.
-pub fn rule(settings: &ClientRule) -> PeerRule {
+pub fn rule(settings: &CertificateRule) -> PeerRule {
     let pattern = |text: &Option<String>| text.as_deref().map(Pattern::new);
     PeerRule {
         subject: pattern(&settings.subject),

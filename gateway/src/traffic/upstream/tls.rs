@@ -4,10 +4,11 @@
 //! Must not: run on the data path; it reads files. What it makes is only shared from there.
 
 use cardea_certs::Error;
-use cardea_certs::client::{self, ClientConfigs, ClientIdentity, ClientSettings};
-use cardea_config::model::{UpstreamTls, Verify};
+use cardea_certs::client::{self, ClientConfigs, ClientIdentity, ClientSettings, Versions};
+use cardea_config::model::{TlsVersion, UpstreamTls, Verify};
 
 use super::settings::TlsClient;
+use crate::traffic::peer;
 
 /// How to speak TLS as the settings say.
 pub(super) fn compile(settings: &UpstreamTls, configs: &ClientConfigs) -> Result<TlsClient, Error> {
@@ -29,10 +30,21 @@ pub(super) fn compile(settings: &UpstreamTls, configs: &ClientConfigs) -> Result
         server_name: server_name.transpose()?,
         config: configs.config(&ClientSettings {
             verify,
+            allow: settings.allow.iter().map(peer::rule).collect(),
             identity,
             alpn: vec![b"http/1.1".to_vec()],
+            versions: versions(&settings.versions),
         })?,
     })
+}
+
+fn versions(allowed: &[TlsVersion]) -> Versions {
+    let has = |version| allowed.is_empty() || allowed.contains(&version);
+    match (has(TlsVersion::V1_2), has(TlsVersion::V1_3)) {
+        (true, false) => Versions::Tls12,
+        (false, true) => Versions::Tls13,
+        _ => Versions::Both,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! Must not: share code with what it checks. Regular expressions are the exception, in which it
 //! uses the crate another way.
 
-use cardea_config::model::{ClientRule, Match, PathMatch, ValueMatch};
+use cardea_config::model::{CertificateRule, Match, PathMatch, ValueMatch};
 use proptest::prelude::*;
 
 use super::super::explain::{Outcome, Verdict};
@@ -211,9 +211,9 @@ fn alternative() -> impl Strategy<Value = Located<Match>> {
             headers,
             query,
             client: subject.map(|subject| {
-                Box::new(ClientRule {
+                Box::new(CertificateRule {
                     subject: Some(subject.to_owned()),
-                    ..ClientRule::default()
+                    ..CertificateRule::default()
                 })
             }),
         })
