@@ -176,6 +176,26 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A file that is too short to be a secret.
+    #[error("{} has {bytes} bytes, and a secret has {bytes_min} or more", path.display())]
+    ShortSecret {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+        /// The least it could have.
+        bytes_min: usize,
+    },
+
+    /// A secret that everybody can read.
+    #[error("everybody can read {} (mode {mode:04o})", path.display())]
+    OpenSecret {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+
     /// A name that is neither a DNS name nor an address.
     #[error("`{name}` is neither a DNS name nor an IP address")]
     InvalidName {
@@ -275,6 +295,13 @@ impl Error {
             }
             Self::UnusableRevocationList { .. } => {
                 "Get the list from its authority again.".to_owned()
+            }
+            Self::ShortSecret { path, .. } => format!(
+                "Make it of random bytes: `openssl rand -out {} 48`, mode 0600.",
+                path.display()
+            ),
+            Self::OpenSecret { path, .. } => {
+                format!("Make another, and `chmod 0600 {}`.", path.display())
             }
             Self::InvalidName { .. } => {
                 "Write a host such as `api.internal`, or an address, without port.".to_owned()

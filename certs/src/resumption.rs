@@ -1,5 +1,8 @@
 //! Sessions that clients come back to: tickets, and a memory for clients without tickets.
 //!
+//! Tickets are sealed with random keys that never leave memory, or with keys of secrets that several
+//! gateways share.
+//!
 //! One [`Resumption`] lives as long as the process, beside the configurations that come and go;
 //! that is why a reload costs no session. Each TLS policy gets its own [`Scope`] of it. A session
 //! is worth something only in the scope that made it: what one domain's policy let in, another
@@ -16,8 +19,11 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use crate::error::Error;
 use crate::files::ContentHash;
 
+mod secrets;
 mod sessions;
 mod tickets;
+
+pub use secrets::TicketSecrets;
 
 use sessions::{ScopedSessions, SessionMemory};
 use tickets::{ScopedTickets, TicketKeys};
@@ -90,6 +96,12 @@ impl Resumption {
     /// or read; calling it every few minutes erases old keys in time when there is no traffic.
     pub fn rotate(&self) -> Result<(), Error> {
         self.tickets.rotate()
+    }
+
+    /// Makes tickets with keys of these secrets from now on, or with random ones if there are none.
+    /// Tickets made before are read as long as they would have been.
+    pub fn use_secrets(&self, secrets: Arc<TicketSecrets>) -> Result<(), Error> {
+        self.tickets.use_secrets(secrets)
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn TimeProvider> {

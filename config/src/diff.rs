@@ -49,6 +49,7 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
             changes.push(format!("~ {name}"));
         }
     };
+    setting("tls_sessions", before.tls_sessions == after.tls_sessions);
     setting("acme", before.acme == after.acme);
     setting("policies", before.policies == after.policies);
     setting("responses", before.responses == after.responses);

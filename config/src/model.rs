@@ -62,7 +62,7 @@ pub use switch::Switch;
 use text::Sound;
 pub use tls::{
     Alpn, CertificateRule, ClientCertificates, ClientMode, CrlCheck, DomainTls, Fingerprint,
-    ListenerTls, TlsGroup, TlsPolicy, TlsProfile, TlsSuite, TlsVersion, UnknownNames,
+    ListenerTls, TlsGroup, TlsPolicy, TlsProfile, TlsSessions, TlsSuite, TlsVersion, UnknownNames,
 };
 pub use upstream::{
     Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
@@ -99,6 +99,8 @@ section! {
         pub policies: Policies = Policies::default(),
         /// Where the gateway listens.
         pub listeners: Vec<Located<Listener>> = Vec::new(),
+        /// How sessions of TLS are kept.
+        pub tls_sessions: TlsSessions = TlsSessions::default(),
         /// How certificates are had from authorities; needed for those with `acme`.
         pub acme: Option<Acme> = None,
         /// Certificates, chosen by the names in them.

@@ -321,3 +321,91 @@ fn remembered_sessions_are_bounded() {
     assert_eq!(scope.take(last), None);
     assert_eq!(scope.get(&[]), None);
 }
+
+/// Secrets in files, the first one first.
+fn secrets(directory: &std::path::Path, names: &[&str]) -> Arc<TicketSecrets> {
+    let paths: Vec<_> = names.iter().map(|name| directory.join(name)).collect();
+    for (path, name) in paths.iter().zip(names) {
+        crate::testing::write(path, &name.repeat(32));
+    }
+    Arc::new(TicketSecrets::load(&paths).unwrap())
+}
+
+#[test]
+fn gateways_with_one_secret_resume_each_others_sessions() {
+    let (_directory, path) = directory();
+    let clock = Clock::at(1_000_000_000);
+    let gateway = |names: &[&str]| {
+        let gateway = resumption(&clock);
+        gateway.use_secrets(secrets(&path, names)).unwrap();
+        gateway
+    };
+    let (one, other, stranger) = (gateway(&["a"]), gateway(&["a"]), gateway(&["b"]));
+    let ticket = sealed(&one, b"session");
+    assert_eq!(opened(&other, &ticket).as_deref(), Some(&b"session"[..]));
+    assert_eq!(opened(&stranger, &ticket), None);
+    // Secrets are exchanged one gateway after the other.
+    let new = gateway(&["b", "a"]);
+    assert!(opened(&new, &ticket).is_some());
+    assert!(opened(&stranger, &sealed(&new, b"x")).is_some());
+    // A period later tickets are made with another key, and these are still read; two, no more.
+    clock.advance(PERIOD_SECS);
+    let next = sealed(&one, b"next");
+    assert_ne!(next[..16], ticket[..16]);
+    assert!(opened(&other, &ticket).is_some() && opened(&other, &next).is_some());
+    clock.advance(PERIOD_SECS);
+    assert_eq!(opened(&other, &ticket), None);
+    assert!(opened(&other, &next).is_some());
+}
+
+#[test]
+fn clocks_of_gateways_may_differ() {
+    let (_directory, path) = directory();
+    let at = |secs: u64| {
+        let gateway = resumption(&Clock::at(secs));
+        gateway.use_secrets(secrets(&path, &["a"])).unwrap();
+        gateway
+    };
+    let turn = 1000 * PERIOD_SECS;
+    let (ahead, behind) = (at(turn + 1), at(turn - 1));
+    assert!(opened(&behind, &sealed(&ahead, b"x")).is_some());
+    assert!(opened(&ahead, &sealed(&behind, b"x")).is_some());
+}
+
+#[test]
+fn tickets_outlive_a_change_of_secrets() {
+    let (_directory, path) = directory();
+    let clock = Clock::at(1_000_000);
+    let gateway = resumption(&clock);
+    let random = sealed(&gateway, b"random");
+    gateway.use_secrets(secrets(&path, &["a"])).unwrap();
+    assert!(opened(&gateway, &random).is_some());
+    let shared = sealed(&gateway, b"shared");
+    gateway.use_secrets(Arc::default()).unwrap();
+    assert!(opened(&gateway, &shared).is_some() && opened(&gateway, &random).is_some());
+    assert_ne!(sealed(&gateway, b"x")[..16], shared[..16]);
+    clock.advance(2 * PERIOD_SECS);
+    assert!(opened(&gateway, &shared).is_none() && opened(&gateway, &random).is_none());
+}
+
+#[test]
+fn what_is_no_secret_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_directory, path) = directory();
+    let file = path.join("secret");
+    let load = || TicketSecrets::load(std::slice::from_ref(&file)).map(|_| ());
+    assert!(matches!(load(), Err(Error::Read { .. })));
+    crate::testing::write(&file, "short");
+    let short = load().unwrap_err();
+    assert!(short.to_string().contains("5 bytes"), "{short}");
+    assert!(short.remedy().contains("openssl rand"));
+    crate::testing::write(&file, &"x".repeat(48));
+    load().unwrap();
+    let secrets = TicketSecrets::load(std::slice::from_ref(&file)).unwrap();
+    assert!(!secrets.is_outdated());
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(load(), Err(Error::OpenSecret { .. })));
+    assert!(secrets.is_outdated());
+    assert!(!format!("{secrets:?}").contains("xx"));
+}

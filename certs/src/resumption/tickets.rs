@@ -20,6 +20,7 @@ use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
 use zeroize::Zeroizing;
 
+use super::secrets::{Secret, TicketSecrets};
 use super::{ScopeId, secs};
 use crate::error::Error;
 
@@ -34,17 +35,20 @@ const TAG_BYTES: usize = 16;
 #[derive(Debug)]
 pub(super) struct TicketKeys {
     keys: ArcSwap<Keys>,
+    /// What keys are derived from; random ones are made if there is nothing.
+    secrets: ArcSwap<TicketSecrets>,
     /// Held while replacing, so that one handshake does it, not all at once.
     replacing: Mutex<()>,
     period_secs: u64,
     clock: Arc<dyn TimeProvider>,
 }
 
-/// The key that makes tickets, and the one that did before.
+/// The key that makes tickets, and those that are read besides: the one before, those of the other
+/// secrets, and those of the next period, which a gateway whose clock is ahead makes already.
 #[derive(Debug)]
 struct Keys {
     current: Arc<Key>,
-    previous: Option<Arc<Key>>,
+    others: Box<[Arc<Key>]>,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,8 @@ struct Key {
     seals_until: u64,
     /// Reads them until then.
     opens_until: u64,
+    /// Whether no other gateway has it.
+    is_random: bool,
 }
 
 impl TicketKeys {
@@ -64,8 +70,9 @@ impl TicketKeys {
         Ok(Self {
             keys: ArcSwap::from_pointee(Keys {
                 current,
-                previous: None,
+                others: Box::new([]),
             }),
+            secrets: ArcSwap::default(),
             replacing: Mutex::new(()),
             period_secs,
             clock,
@@ -95,11 +102,51 @@ impl TicketKeys {
         if !self.is_over(&keys, now) {
             return Ok(keys);
         }
-        let current = Arc::new(Key::new(now, self.period_secs)?);
-        let is_readable = |key: &&Arc<Key>| key.opens_until > now && !self.is_ahead(key, now);
-        let previous = Some(&keys.current).filter(is_readable).map(Arc::clone);
-        self.keys.store(Arc::new(Keys { current, previous }));
+        let successors = self.successors(&self.secrets.load(), &keys, now)?;
+        self.keys.store(Arc::new(successors));
         Ok(self.keys.load())
+    }
+
+    pub(super) fn use_secrets(&self, secrets: Arc<TicketSecrets>) -> Result<(), Error> {
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = secs(&*self.clock).unwrap_or(0);
+        let keys = self.successors(&secrets, &self.keys.load(), now)?;
+        self.secrets.store(secrets);
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// The keys for this moment, those before it among them as far as they are still read.
+    fn successors(&self, secrets: &TicketSecrets, before: &Keys, now: u64) -> Result<Keys, Error> {
+        let period = now / self.period_secs;
+        let mut derived = Vec::new();
+        for secret in secrets.iter() {
+            for period in [period, period.saturating_sub(1), period.saturating_add(1)] {
+                derived.push(Arc::new(Key::derived(secret, period, self.period_secs)?));
+            }
+        }
+        let mut derived = derived.into_iter();
+        let current = match derived.next() {
+            Some(current) => current,
+            None => Arc::new(Key::new(now, self.period_secs)?),
+        };
+        let is_readable = |key: &&Arc<Key>| key.opens_until > now && !self.is_ahead(key, now);
+        let before = std::iter::once(&before.current).chain(&before.others);
+        let before = before.filter(is_readable).cloned();
+        let mut others: Vec<Arc<Key>> = derived.collect();
+        for key in before {
+            let is_known = |other: &Arc<Key>| other.name == key.name;
+            if !is_known(&current) && !others.iter().any(is_known) {
+                others.push(key);
+            }
+        }
+        Ok(Keys {
+            current,
+            others: others.into(),
+        })
     }
 
     /// Whether the current key must make no more tickets.
@@ -108,9 +155,10 @@ impl TicketKeys {
     }
 
     /// Whether a key was made later than now: the clock was put back, and the key would outlive
-    /// its time.
+    /// its time. One that is derived for the next period is not meant.
     fn is_ahead(&self, key: &Key, now: u64) -> bool {
-        key.seals_until.saturating_sub(now) > self.period_secs
+        key.seals_until.saturating_sub(now) > self.period_secs.saturating_mul(2)
+            || key.is_random && key.seals_until.saturating_sub(now) > self.period_secs
     }
 
     fn seal(&self, scope: ScopeId, session: &[u8]) -> Option<Vec<u8>> {
@@ -136,7 +184,7 @@ impl TicketKeys {
         let (name, rest) = ticket.split_first_chunk::<KEY_NAME_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let key = std::iter::once(&keys.current)
-            .chain(&keys.previous)
+            .chain(&keys.others)
             .find(|key| key.name == *name && now < key.opens_until)?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
@@ -155,15 +203,40 @@ impl Key {
         rand::fill(&mut name).map_err(|_| Error::NoRandomness)?;
         let mut key = Zeroizing::new([0; 32]);
         rand::fill(&mut *key).map_err(|_| Error::NoRandomness)?;
-        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, &*key)
-            .expect("32 bytes are a key of AES-256");
         let seals_until = now.saturating_add(period_secs);
-        Ok(Self {
+        Ok(Self::from_bytes(name, &key, seals_until, period_secs, true))
+    }
+
+    /// The key of a period that every gateway with the secret has.
+    fn derived(secret: &Secret, period: u64, period_secs: u64) -> Result<Self, Error> {
+        let name = secret.derive::<KEY_NAME_BYTES>("name", period)?;
+        let key = secret.derive::<32>("key", period)?;
+        let seals_until = period.saturating_add(1).saturating_mul(period_secs);
+        Ok(Self::from_bytes(
+            *name,
+            &key,
+            seals_until,
+            period_secs,
+            false,
+        ))
+    }
+
+    fn from_bytes(
+        name: [u8; KEY_NAME_BYTES],
+        key: &[u8; 32],
+        seals_until: u64,
+        period_secs: u64,
+        is_random: bool,
+    ) -> Self {
+        let key =
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, key).expect("32 bytes are a key of AES-256");
+        Self {
             name,
             key,
             seals_until,
             opens_until: seals_until.saturating_add(period_secs),
-        })
+            is_random,
+        }
     }
 }
 

@@ -76,6 +76,16 @@ tls_section! {
     }
 }
 
+super::section! {
+    /// How sessions of TLS are kept, so that clients that come back need no whole handshake.
+    pub struct TlsSessions {
+        /// Files of 32 random bytes or more that several gateways share, so that a session made at
+        /// one of them is resumed at another. The first one is used, the others still count. Each
+        /// gateway keeps to itself, with keys that never leave its memory, if empty.
+        pub secrets: Vec<FilePath> = Vec::new(),
+    }
+}
+
 tls_section! {
     /// How TLS is spoken to clients that ask for a host of the domain. What is not set here is as
     /// the listener has it.

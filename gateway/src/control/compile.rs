@@ -48,16 +48,22 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The files of certificates, authorities and revocation lists that it was compiled from.
+    /// The files of certificates, authorities, revocation lists and secrets that it was compiled
+    /// from.
     pub fn files(&self) -> Vec<PathBuf> {
         let policies = self.listeners.policies().files();
-        self.certificates.files().chain(policies).collect()
+        let secrets = self.certificates.secrets().files().iter().cloned();
+        self.certificates
+            .files()
+            .chain(policies)
+            .chain(secrets)
+            .collect()
     }
 
-    /// Whether a file of authorities or revocation lists holds something else by now, so that the
-    /// same document means another snapshot.
+    /// Whether a file of authorities, revocation lists or secrets holds something else by now, so
+    /// that the same document means another snapshot.
     pub fn is_outdated(&self) -> bool {
-        self.listeners.policies().is_outdated()
+        self.listeners.policies().is_outdated() || self.certificates.secrets().is_outdated()
     }
 }
 

@@ -192,3 +192,68 @@ fn what_makes_no_sense_is_told() {
         "missing.pem",
     );
 }
+
+#[test]
+fn a_session_of_one_gateway_is_resumed_at_another_with_its_secret() {
+    let shared = cardea_tests::gateway::Site::new();
+    let secret = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = shared.write(name, &name.repeat(48));
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).expect("set a mode");
+        path.display().to_string()
+    };
+    let (first, second) = (secret("a"), secret("b"));
+    let config = |secrets: &str| format!("tls_sessions: {{ secrets: [{secrets}] }}\n{CONFIG}");
+    let one = Secure::with(&config(&first));
+    let origin = one.origin.address();
+    // The same authority and certificates, as a fleet has them.
+    let site = cardea_tests::gateway::Site::new();
+    for name in ["exact", "wild", "main"] {
+        for end in ["pem", "key"] {
+            let file = format!("{name}.{end}");
+            let from = one.gateway.site().path().join(&file);
+            std::fs::copy(from, site.path().join(&file)).expect("copy a file");
+        }
+    }
+    let other = site.start(&config(&first), &[("origin", &origin)]);
+    for version in [&TLS12, &TLS13] {
+        let tls = ClientTls {
+            versions: &[version],
+            ..ClientTls::trusting(&one.authority)
+        };
+        let config = tls.config();
+        let kind = |address| {
+            let mut client = Client::try_connect_tls(address, &config, "a.test").expect("TLS");
+            assert_eq!(client.get("a.test", "/").status, 200);
+            client.tls().handshake_kind()
+        };
+        let full = Some(rustls::HandshakeKind::Full);
+        assert_eq!(kind(one.address()), full);
+        assert_ne!(kind(other.listener("secure")), full, "{version:?}");
+        assert_ne!(kind(one.address()), full, "{version:?}");
+    }
+    // The secret is exchanged one gateway after the other.
+    let config_of = ClientTls::trusting(&one.authority).config();
+    let kind = |address| {
+        let mut client = Client::try_connect_tls(address, &config_of, "a.test").expect("TLS");
+        assert_eq!(client.get("a.test", "/").status, 200);
+        client.tls().handshake_kind()
+    };
+    assert_eq!(kind(one.address()), Some(rustls::HandshakeKind::Full));
+    other.configure(
+        &config(&format!("{second}, {first}")),
+        &[("origin", &origin)],
+    );
+    assert_eq!(
+        kind(other.listener("secure")),
+        Some(rustls::HandshakeKind::Resumed)
+    );
+    // What everybody can read is no secret.
+    let open = shared.write("open", &"c".repeat(48));
+    let site = one.gateway.site();
+    site.configure(&config(&open.display().to_string()), &[("origin", &origin)]);
+    let told = site.cardea(&["check", "--config", "cardea.yaml"]);
+    assert!(told.stderr.contains("everybody can read"), "{told:?}");
+    assert!(told.stderr.contains("chmod 0600"), "{told:?}");
+}

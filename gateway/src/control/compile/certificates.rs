@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_acme::Storage;
-use cardea_certs::resumption::{Resumption, ResumptionSettings};
+use cardea_certs::resumption::{Resumption, ResumptionSettings, TicketSecrets};
 use cardea_certs::{
     Calendar, CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
     Refreshed,
@@ -33,6 +33,8 @@ pub struct Certificates {
     /// What is served once the configuration takes effect.
     compiled: Mutex<Option<CertificateStore>>,
     files: BTreeSet<PathBuf>,
+    /// What keys of session tickets are made of, if gateways share it.
+    secrets: Arc<TicketSecrets>,
 }
 
 impl Certificates {
@@ -42,7 +44,8 @@ impl Certificates {
         let paths = |spec: &CertificateSpec| [spec.chain.clone(), spec.key.clone()];
         let files = plan.certificates.iter().flat_map(paths).collect();
         let (store, mut found) = load(plan, previous, document);
-        let Some(store) = store else {
+        let secrets = secrets(document, &mut found);
+        let (Some(store), Some(secrets)) = (store, secrets) else {
             return (None, found);
         };
         let Some(before) = previous else {
@@ -61,6 +64,7 @@ impl Certificates {
                     resumption,
                     compiled: Mutex::new(None),
                     files,
+                    secrets,
                 }),
                 found,
             );
@@ -70,6 +74,7 @@ impl Certificates {
             resumption: Arc::clone(&before.resumption),
             compiled: Mutex::new(Some(store)),
             files,
+            secrets,
         };
         (Some(certificates), found)
     }
@@ -93,6 +98,9 @@ impl Certificates {
             .take();
         if let Some(store) = compiled {
             self.live.swap(store);
+        }
+        if let Err(error) = self.resumption.use_secrets(Arc::clone(&self.secrets)) {
+            tracing::error!(error = %chain(&error), "ticket_key_not_made");
         }
     }
 
@@ -120,6 +128,11 @@ impl Certificates {
         if let Err(error) = self.resumption.rotate() {
             tracing::error!(error = %chain(&error), "ticket_key_not_rotated");
         }
+    }
+
+    /// The secrets that session tickets are made with.
+    pub fn secrets(&self) -> &TicketSecrets {
+        &self.secrets
     }
 
     /// The files that certificates come from.
@@ -204,6 +217,20 @@ fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnos
         replaced.collect(),
         failed.map(|failure| mistake(failure, document)).collect(),
     )
+}
+
+/// The secrets that session tickets are made with.
+fn secrets(document: &Document, found: &mut Vec<Diagnostic>) -> Option<Arc<TicketSecrets>> {
+    let paths = document.tls_sessions.secrets.iter().map(PathBuf::from);
+    match TicketSecrets::load(&paths.collect::<Vec<_>>()) {
+        Ok(secrets) => Some(Arc::new(secrets)),
+        Err(error) => {
+            let message = format!("`tls_sessions.secrets`: {}", chain(&error));
+            let problem = Diagnostic::error("E-ticket-secret", None, message);
+            found.push(problem.remedy(error.remedy()));
+            None
+        }
+    }
 }
 
 /// Where a certificate is: in its files, or where the agent puts it once an authority issued it.
