@@ -1,4 +1,4 @@
-//! The tools a user would use: curl, wrk, openssl. `.ci/setup` installs them.
+//! The tools a user would use: curl, wrk, openssl, sslyze. `.ci/setup` installs them.
 //!
 //! Must not: be skipped when they are missing; the set-up is part of the tests.
 
@@ -32,6 +32,23 @@ pub fn s_client(address: SocketAddr, arguments: &[&str]) -> Finished {
         "openssl",
         &[&["s_client", "-connect", &connect], arguments].concat(),
     ))
+}
+
+/// Runs sslyze, which judges TLS servers, with these arguments.
+///
+/// # Panics
+/// If sslyze is missing or does not end.
+#[track_caller]
+pub fn sslyze(arguments: &[&str]) -> Finished {
+    let tools = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/tools/sslyze/bin/sslyze"
+    );
+    assert!(
+        std::path::Path::new(tools).exists(),
+        "{tools} is missing: run `.ci/setup`"
+    );
+    run(&mut command(tools, arguments))
 }
 
 /// Runs wrk with these arguments.

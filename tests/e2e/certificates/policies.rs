@@ -1,7 +1,7 @@
 //! How TLS is spoken for the name that a client asks for, before anything else is known of it.
 
 use cardea_tests::tls::ClientTls;
-use cardea_tests::{Client, tool};
+use cardea_tests::{Client, tool, wait};
 use rustls::version::{TLS12, TLS13};
 
 use super::{CONFIG, Secure};
@@ -256,4 +256,56 @@ fn a_session_of_one_gateway_is_resumed_at_another_with_its_secret() {
     let told = site.cardea(&["check", "--config", "cardea.yaml"]);
     assert!(told.stderr.contains("everybody can read"), "{told:?}");
     assert!(told.stderr.contains("chmod 0600"), "{told:?}");
+}
+
+/// What an outside judge of TLS servers finds wrong, by Mozilla's guideline.
+fn judged(address: std::net::SocketAddr, profile: &str, ca: &std::path::Path) -> String {
+    let target = address.to_string();
+    let ca = ca.display().to_string();
+    let arguments = ["--mozilla_config", profile, "--sni", "a.test"];
+    let judged = tool::sslyze(&[&arguments[..], &["--certinfo_ca_file", &ca, &target]].concat());
+    let (_, verdict) = judged
+        .stdout
+        .split_once("COMPLIANCE AGAINST TLS CONFIGURATION")
+        .unwrap_or_else(|| panic!("no verdict: {judged:?}"));
+    let is_sound = verdict.contains("OK - Compliant");
+    assert_eq!(judged.code == Some(0), is_sound, "{verdict}");
+    let vulnerable = judged.stdout.contains("VULNERABLE - ");
+    assert!(!vulnerable, "{}", judged.stdout);
+    if is_sound {
+        String::new()
+    } else {
+        verdict.to_owned()
+    }
+}
+
+#[test]
+fn an_outside_judge_finds_both_profiles_as_mozilla_has_them() {
+    let modern = "{ name: modern, bind: [\"127.0.0.1:0\"], tls: { profile: modern } }";
+    let config = CONFIG.replace("listeners:", &format!("listeners:\n  - {modern}"));
+    let secure = Secure::with(&config);
+    let site = secure.gateway.site();
+    let ca = secure.authority.save(site.path(), "authority");
+    // As strict as authorities have to be.
+    let identity = secure
+        .authority
+        .issue_with(&["a.test", "127.0.0.1"], |params| {
+            params.use_authority_key_identifier_extension = true;
+            params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        });
+    identity.save(site.path(), "exact");
+    wait::until_true("the certificate is served", || {
+        let client = secure.client("a.test");
+        let shown = client
+            .tls()
+            .peer_certificates()
+            .map(|chain| chain[0].clone());
+        shown == identity.chain().first().cloned()
+    });
+    let check = |address, profile: &str| judged(address, profile, &ca);
+    let (by_default, modern) = (secure.address(), secure.gateway.listener("modern"));
+    assert_eq!(check(by_default, "intermediate"), "");
+    assert_eq!(check(modern, "modern"), "");
+    // The judge does tell them apart.
+    assert!(check(by_default, "modern").contains("TLSv1.2"));
 }
