@@ -9,6 +9,7 @@
 //! what an operator should hear is returned as an [`Error`] or a [`Warning`].
 
 pub mod client;
+pub mod greeting;
 pub mod local;
 pub mod peer;
 pub mod provider;

@@ -11,13 +11,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use cardea_certs::greeting::{Greeting, Refused};
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::server::Accepted;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::timer::{Direction, Timer, Wheel};
-use super::tls::{Greeting, Refused, Session};
+use super::tls::Session;
 
 /// Records read at once from a busy session, bytes: a whole record and its header.
 const RECORD_BYTES: usize = 16 * 1024 + 256;

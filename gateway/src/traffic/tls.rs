@@ -11,9 +11,10 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use cardea_certs::LiveCertificates;
+use cardea_certs::greeting::Refused;
 use cardea_certs::server::{PolicyIdentity, ServerPolicy};
 use rustls::pki_types::ServerName;
-use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::server::Accepted;
 use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig};
 use rustls::{ProtocolVersion, ServerConnection};
 
@@ -22,14 +23,6 @@ use super::exchange::TlsIdentity;
 
 /// Decrypted bytes that a session may hold before it stops taking records; rustls' own limit.
 const PLAINTEXT_HELD_MAX: usize = 16 * 1024;
-
-/// The most that a client's first words may be, bytes. A post-quantum key share makes them 1.8 KiB
-/// long, and whatever is invented next has room.
-const HELLO_BYTES_MAX: usize = 64 * 1024;
-
-/// The alert that there is nobody here of the name that was asked for (RFC 6066 section 3), in a
-/// record of its own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// The TLS side of a listener.
 #[derive(Debug)]
@@ -61,74 +54,6 @@ impl ListenerTls {
     /// Whether a connection that was made under one policy is as good as one made under another.
     pub fn agrees(&self, domain: Option<u32>, made_under: PolicyIdentity) -> bool {
         self.policy_of(domain).identity == made_under
-    }
-}
-
-/// The first words of a client, until they are whole.
-#[derive(Default)]
-pub struct Greeting {
-    acceptor: Acceptor,
-    received: usize,
-}
-
-/// Why a client is refused before anything is agreed, and what it is told: an alert, ready to be
-/// sent.
-#[derive(Debug)]
-pub struct Refused {
-    /// Why.
-    pub error: rustls::Error,
-    /// The alert's record; empty for none.
-    pub alert: Vec<u8>,
-}
-
-impl Refused {
-    fn new(error: rustls::Error, mut alert: AcceptedAlert) -> Self {
-        let mut bytes = Vec::new();
-        // Writing to a vector does not fail.
-        let _ = alert.write_all(&mut bytes);
-        Self {
-            error,
-            alert: bytes,
-        }
-    }
-
-    /// There is nobody of the name that was asked for.
-    pub fn unknown_name() -> Self {
-        Self {
-            error: rustls::Error::General("no certificate has the name".to_owned()),
-            alert: UNRECOGNIZED_NAME.to_vec(),
-        }
-    }
-}
-
-impl Greeting {
-    /// Takes records received: the whole of the first words once they are there.
-    pub fn feed(&mut self, mut records: &[u8]) -> Result<Option<Accepted>, Refused> {
-        self.received += records.len();
-        if self.received > HELLO_BYTES_MAX {
-            return Err(too_long());
-        }
-        while !records.is_empty() {
-            match self.acceptor.read_tls(&mut records) {
-                Ok(0) | Err(_) => return Err(too_long()),
-                Ok(_) => {}
-            }
-            match self.acceptor.accept() {
-                Ok(None) => {}
-                // A client has nothing to say behind its first words before it is answered; what
-                // it says nevertheless waits in there with them.
-                Ok(Some(accepted)) => return Ok(Some(accepted)),
-                Err((error, alert)) => return Err(Refused::new(error, alert)),
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn too_long() -> Refused {
-    Refused {
-        error: rustls::Error::PeerSentOversizedRecord,
-        alert: Vec::new(),
     }
 }
 

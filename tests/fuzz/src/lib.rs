@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod client_hello;
 mod configuration;
 mod connection;
 
@@ -13,6 +14,7 @@ use cardea_http1::{
     Step, Underscores, write,
 };
 
+pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use connection::{Side, byte_stream};
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cardea_acme::Challenges;
+use cardea_certs::greeting::Refused;
 use rustls::ServerConfig;
 use rustls::server::Accepted;
 use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
@@ -22,7 +23,7 @@ use crate::traffic::exchange::Client;
 use crate::traffic::lane::Place;
 use crate::traffic::socket::{GreetingError, Socket};
 use crate::traffic::timer::Direction;
-use crate::traffic::tls::{ListenerTls, Refused, Session};
+use crate::traffic::tls::{ListenerTls, Session};
 use crate::traffic::worker::Worker;
 
 /// Makes the handshake; an error when the connection is of no use after it.
