@@ -215,6 +215,19 @@ impl CertificateStore {
         notices
     }
 
+    /// What an operator should hear again and again: certificates that clients refuse for their
+    /// dates, or soon will.
+    pub fn expiring(&self, now: UnixTime) -> Vec<Notice> {
+        let issued = self.certificates().filter(|(_, one)| !one.is_stand_in);
+        let late = issued.filter_map(|(spec, certificate)| {
+            Some(Notice {
+                certificate: Arc::clone(&spec.name),
+                warning: timeliness(certificate, now)?,
+            })
+        });
+        late.collect()
+    }
+
     /// The names of the certificates whose files hold something else than when they were loaded,
     /// or cannot be read any more.
     pub fn changed_files(&self, now: UnixTime) -> Vec<Arc<str>> {

@@ -50,6 +50,10 @@ const NAMES_SETTLE: Duration = Duration::from_secs(2);
 /// How often what goes by the clock is looked at: whether ticket keys have served their time.
 const CHORES_EVERY: Duration = Duration::from_secs(30);
 
+/// How often the dates of certificates are looked at: whoever reads the log is told at the start
+/// and twice a day.
+const DATES_EVERY: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// How long the access log has to be written out at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
@@ -253,12 +257,17 @@ impl Control {
         self.ready.store(true, Ordering::Release);
         service_manager::ready(&self.status_line());
         let mut chores = tokio::time::interval(CHORES_EVERY);
+        let mut dates = tokio::time::interval(DATES_EVERY);
         loop {
             let cause = tokio::select! {
                 _ = hangup.recv() => Cause::Asked,
                 () = self.changed.raised.notified() => Cause::Changed(self.changed.take()),
                 _ = chores.tick() => {
                     self.state().compiled.certificates.rotate_tickets();
+                    continue;
+                }
+                _ = dates.tick() => {
+                    self.state().compiled.certificates.warn_of_expiry();
                     continue;
                 }
                 _ = rotated.recv() => {

@@ -386,6 +386,38 @@ fn notices_time_and_permissions() {
     assert!(told.ends_with("(mode 0644)"), "{told}");
 }
 
+#[test]
+fn says_what_expires_until_it_is_renewed() {
+    let files = Fixture::new();
+    let secs = now().as_secs();
+    let soon = (secs - 87 * DAY, secs + 3 * DAY);
+    let specs = [
+        files.place("good", &["a.test"]),
+        files.place_as(
+            "soon",
+            &Wish {
+                not_before: soon.0,
+                not_after: soon.1,
+                ..wish(&["b.test"])
+            },
+        ),
+        files.place_as(
+            "over",
+            &Wish {
+                not_after: secs - 60,
+                ..wish(&["c.test"])
+            },
+        ),
+    ];
+    let store = build(plan(specs.to_vec()));
+    let told: Vec<_> = store
+        .expiring(now())
+        .into_iter()
+        .map(|it| it.certificate)
+        .collect();
+    assert_eq!(told, ["soon".into(), "over".into()]);
+}
+
 /// A certificate that lives for days is not forever about to expire.
 #[test]
 fn short_lives_expire_soon_only_at_their_end() {

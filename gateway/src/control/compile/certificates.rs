@@ -123,6 +123,19 @@ impl Certificates {
         Some(told(&refreshed, document))
     }
 
+    /// Says in the log which certificates clients refuse for their dates, or soon will.
+    pub fn warn_of_expiry(&self) {
+        let notices = self.with_store(|store| store.expiring(UnixTime::now()));
+        for notice in notices {
+            tracing::warn!(
+                certificate = &*notice.certificate,
+                remedy = notice.warning.remedy(),
+                "certificate_expires: {}",
+                notice.warning
+            );
+        }
+    }
+
     /// Replaces the ticket key if its time is over.
     pub fn rotate_tickets(&self) {
         if let Err(error) = self.resumption.rotate() {
