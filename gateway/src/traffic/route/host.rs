@@ -248,7 +248,8 @@ impl Names {
             }
             if slot.tag == tag(hash) {
                 let entry = entry(&self.packed, slot.at)?;
-                if entry.name.eq_ignore_ascii_case(name) {
+                // Clients write hosts in lower case, and comparing bytes is the cheaper look.
+                if entry.name == name || entry.name.eq_ignore_ascii_case(name) {
                     return Some(entry);
                 }
             }
