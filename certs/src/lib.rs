@@ -11,6 +11,7 @@
 pub mod client;
 pub mod greeting;
 pub mod local;
+pub mod ocsp;
 pub mod peer;
 pub mod provider;
 pub mod resumption;

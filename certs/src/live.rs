@@ -123,6 +123,31 @@ impl LiveCertificates {
         refreshed
     }
 
+    /// Staples to certificates what `staple` has for them, or takes away what it has not. Costs
+    /// nothing where all of it is stapled already.
+    pub fn staple<'s>(&self, staple: impl Fn(&Certificate) -> Option<&'s [u8]>) {
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let store = self.store.load_full();
+        let mut entries: Option<Vec<Entry>> = None;
+        for (position, entry) in store.entries().iter().enumerate() {
+            let wanted = staple(&entry.certificate);
+            if entry.certificate.staple() == wanted {
+                continue;
+            }
+            let entries = entries.get_or_insert_with(|| store.entries().to_vec());
+            if let Some(place) = entries.get_mut(position) {
+                let stapled = entry.certificate.stapled(wanted.map(<[u8]>::to_vec));
+                place.certificate = Arc::new(stapled);
+            }
+        }
+        if let Some(entries) = entries {
+            self.store.store(Arc::new(store.with_entries(entries)));
+        }
+    }
+
     /// What rustls asks for a certificate. A listener may name its own default; if the store in
     /// use has no such certificate, the store's default stands in.
     pub fn resolver(self: &Arc<Self>, default: Option<Arc<str>>) -> Arc<dyn ResolvesServerCert> {

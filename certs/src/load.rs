@@ -107,6 +107,25 @@ impl Certificate {
     pub(crate) fn is_timely(&self, now: UnixTime) -> bool {
         self.details.is_timely(now)
     }
+
+    /// What its authority says about it, as clients are sent it.
+    pub fn staple(&self) -> Option<&[u8]> {
+        self.certified.ocsp.as_deref()
+    }
+
+    /// The same certificate with another staple.
+    pub(crate) fn stapled(&self, staple: Option<Vec<u8>>) -> Self {
+        let mut certified = CertifiedKey::clone(&self.certified);
+        certified.ocsp = staple;
+        Self {
+            certified: Arc::new(certified),
+            details: self.details.clone(),
+            is_stand_in: self.is_stand_in,
+            schemes: self.schemes.clone(),
+            warnings: self.warnings.clone(),
+            hash: self.hash,
+        }
+    }
 }
 
 /// The two files of a certificate, read and hashed but not yet understood.

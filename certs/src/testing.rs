@@ -37,6 +37,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) not_after: u64,
     pub(crate) for_clients: bool,
     pub(crate) tells_issuer: bool,
+    /// Whether it says where its authority answers for it: at `http://a`.
+    pub(crate) tells_responder: bool,
+    /// Whether it may answer for its authority.
+    pub(crate) for_responders: bool,
 }
 
 impl Default for Wish<'_> {
@@ -51,6 +55,8 @@ impl Default for Wish<'_> {
             not_after: now + 90 * DAY,
             for_clients: false,
             tells_issuer: false,
+            tells_responder: false,
+            for_responders: false,
         }
     }
 }
@@ -96,10 +102,16 @@ impl Authority {
         if wish.serial != 0 {
             params.serial_number = Some(wish.serial.into());
         }
-        if wish.tells_issuer {
-            // authorityInfoAccess with one caIssuers entry, `http://a`.
-            let content =
-                b"\x30\x16\x30\x14\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x02\x86\x08http://a";
+        if wish.for_responders {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        }
+        if wish.tells_issuer || wish.tells_responder {
+            // authorityInfoAccess with one entry, `http://a`, of the kind caIssuers or ocsp.
+            let mut content =
+                *b"\x30\x16\x30\x14\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x02\x86\x08http://a";
+            if wish.tells_responder {
+                content[13] = 1;
+            }
             let extension =
                 CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], content.to_vec());
             params.custom_extensions.push(extension);
@@ -145,6 +157,10 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        rcgen::SigningKey::sign(self.issuer.key(), message).unwrap()
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {

@@ -50,6 +50,7 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
         }
     };
     setting("tls_sessions", before.tls_sessions == after.tls_sessions);
+    setting("ocsp", before.ocsp == after.ocsp);
     setting("acme", before.acme == after.acme);
     setting("policies", before.policies == after.policies);
     setting("responses", before.responses == after.responses);

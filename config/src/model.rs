@@ -62,7 +62,8 @@ pub use switch::Switch;
 use text::Sound;
 pub use tls::{
     Alpn, CertificateRule, ClientCertificates, ClientMode, CrlCheck, DomainTls, Fingerprint,
-    ListenerTls, TlsGroup, TlsPolicy, TlsProfile, TlsSessions, TlsSuite, TlsVersion, UnknownNames,
+    ListenerTls, Ocsp, TlsGroup, TlsPolicy, TlsProfile, TlsSessions, TlsSuite, TlsVersion,
+    UnknownNames,
 };
 pub use upstream::{
     Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
@@ -101,6 +102,9 @@ section! {
         pub listeners: Vec<Located<Listener>> = Vec::new(),
         /// How sessions of TLS are kept.
         pub tls_sessions: TlsSessions = TlsSessions::default(),
+        /// Whether what authorities say about certificates is stapled to handshakes (OCSP), or
+        /// `off`. They are asked where a certificate names whom to ask.
+        pub ocsp: Switch<Ocsp> = Switch::On(Ocsp::default()),
         /// How certificates are had from authorities; needed for those with `acme`.
         pub acme: Option<Acme> = None,
         /// Certificates, chosen by the names in them.

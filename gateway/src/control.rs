@@ -15,6 +15,7 @@ pub mod endpoints;
 
 pub mod outlets;
 pub(crate) mod service_manager;
+mod staples;
 pub mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use compile::{BindKey, Compiled, settings};
 use endpoints::EndpointsSupervisor;
 use listen::Bound;
 use reload::Cause;
+use staples::Staples;
 
 use crate::admin::Admin;
 use crate::snapshot::Published;
@@ -77,6 +79,7 @@ pub struct Control {
     published: Arc<Published>,
     crew: Arc<Crew>,
     acme: AcmeAgent,
+    staples: Staples,
     state: Mutex<State>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     /// Files that changed and were not looked at yet; reloads are made one after another.
@@ -173,6 +176,7 @@ impl Control {
         let access_log = AccessLog::start(target, lines_max, metrics.log_counts())?;
         let published = Arc::new(Published::new(Arc::clone(&compiled.snapshot)));
         let acme = AcmeAgent::new(Arc::clone(&compiled.snapshot.challenges));
+        let staples = Staples::new(compiled.certificates.live());
         let (crew, receivers) = crew(workers);
         let control = Arc::new_cyclic(|this| Self {
             source,
@@ -182,6 +186,7 @@ impl Control {
             published,
             crew,
             acme,
+            staples,
             state: Mutex::new(State {
                 compiled,
                 fingerprint,
@@ -199,6 +204,9 @@ impl Control {
             this: Weak::clone(this),
         });
         control.state().compiled.certificates.take_effect();
+        // The first client gets what the last process knew.
+        let document = Arc::clone(&control.state().compiled.document);
+        control.staples.configure(&document);
         control.start_workers(receivers)?;
         control.hand_over(bound);
         control.applied(1);
@@ -250,6 +258,7 @@ impl Control {
             return std::future::pending().await;
         };
         let watch = self.watch();
+        tokio::spawn(self.staples.keep());
         let upstreams = self.state().compiled.upstreams.clone();
         let supervisor = EndpointsSupervisor::start(tokio::runtime::Handle::current(), &upstreams);
         supervisor.settled(NAMES_SETTLE).await;
@@ -337,10 +346,14 @@ impl Control {
         let acme = self.state().compiled.acme.clone();
         self.acme.configure(acme.as_ref(), &self.this);
         self.metrics.set_upstreams(&self.state().compiled.upstreams);
+        let document = Arc::clone(&self.state().compiled.document);
+        self.staples.configure(&document);
         self.note_certificates();
     }
 
+    /// The certificates in use may be others than before.
     fn note_certificates(&self) {
+        self.staples.look();
         let certificates = self.state().compiled.certificates.expiries();
         self.metrics.set_certificates(certificates);
     }

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, HandshakeKind};
 mod clients;
 mod handshakes;
 mod policies;
+mod stapling;
 
 /// Three certificates: `a.test`, `*.w.test` and the default one for `default.test`.
 const CONFIG: &str = r#"

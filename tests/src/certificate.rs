@@ -119,6 +119,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The authority's key in PEM.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Writes the certificate to `NAME.pem` in a directory.
     #[track_caller]
     pub fn save(&self, directory: &Path, name: &str) -> PathBuf {

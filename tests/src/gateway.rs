@@ -184,6 +184,19 @@ impl Gateway {
         Site::new().start(config, values)
     }
 
+    /// Ends it as an operator would, and starts another on the same directory.
+    ///
+    /// # Panics
+    /// If either does not happen.
+    #[track_caller]
+    pub fn restart(mut self) -> Self {
+        self.process.signal(rustix::process::Signal::TERM);
+        self.process.wait();
+        let site = self.site;
+        let _ = fs::remove_file(site.path().join("ready.json"));
+        site.start_as_it_is()
+    }
+
     /// The directory with the configuration.
     pub fn site(&self) -> &Site {
         &self.site

@@ -16,6 +16,7 @@ pub mod name_server;
 pub mod origin;
 pub mod pebble;
 pub mod process;
+pub mod responder;
 pub mod tls;
 pub mod tool;
 pub mod wait;

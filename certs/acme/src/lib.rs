@@ -8,6 +8,9 @@
 //! In the life of a request only [`Challenges`] is read: what an authority that looks for proof is
 //! to be shown.
 //!
+//! A [`Stapler`] asks authorities what they say about certificates that are in use (RFC 6960), and
+//! has it stapled to handshakes.
+//!
 //! It knows neither the configuration document nor the gateway, and writes no log: what an operator
 //! should hear is an [`Event`] or an [`Error`].
 
@@ -21,6 +24,7 @@ mod order;
 mod schedule;
 mod settings;
 mod solver;
+mod staples;
 mod storage;
 
 pub use agent::{Agent, Event, Observer, State, Status};
@@ -29,4 +33,5 @@ pub use error::Error;
 pub use settings::{
     Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Settings,
 };
+pub use staples::{StapleError, StapleEvent, StapleStatus, Stapler};
 pub use storage::Storage;

@@ -60,6 +60,14 @@ impl Storage {
             .join(format!("{}.json", segment(name)))
     }
 
+    pub(crate) fn staple(&self, fingerprint: &str) -> PathBuf {
+        self.staples().join(format!("{}.der", segment(fingerprint)))
+    }
+
+    pub(crate) fn staples(&self) -> PathBuf {
+        self.root.join("ocsp")
+    }
+
     pub(crate) fn challenges(&self) -> PathBuf {
         self.root.join("challenges")
     }

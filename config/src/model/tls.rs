@@ -86,6 +86,15 @@ super::section! {
     }
 }
 
+super::section! {
+    /// How the word of authorities is stapled to handshakes.
+    pub struct Ocsp {
+        /// The directory where answers are kept over a restart; that of `acme` if not set, and
+        /// memory alone without either. Gateways may share it.
+        pub storage: Option<FilePath> = None,
+    }
+}
+
 tls_section! {
     /// How TLS is spoken to clients that ask for a host of the domain. What is not set here is as
     /// the listener has it.

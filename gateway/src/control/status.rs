@@ -30,6 +30,7 @@ impl Backend for Control {
     }
 
     fn metrics(&self) -> String {
+        self.metrics.set_staples(self.staples.ends());
         self.metrics.text()
     }
 
@@ -76,7 +77,8 @@ impl Backend for Control {
 
     fn certificates(&self) -> Value {
         let order = |name: &str| self.acme.report(name);
-        self.state().compiled.certificates.report(order)
+        let staple = |certificate: &_| self.staples.report(certificate);
+        self.state().compiled.certificates.report(order, staple)
     }
 
     fn log_level(&self) -> String {

@@ -132,6 +132,7 @@ struct Shared {
     diagnostics_dropped: OnceLock<ErrorCounter>,
     upstreams_in_force: Mutex<Option<Upstreams>>,
     certificates: Mutex<Vec<(String, i64)>>,
+    staples: Mutex<Vec<(String, i64)>>,
 }
 
 /// How reloads went.
@@ -168,6 +169,7 @@ impl Metrics {
             diagnostics_dropped: OnceLock::new(),
             upstreams_in_force: Mutex::default(),
             certificates: Mutex::default(),
+            staples: Mutex::default(),
             workers,
         });
         let registry = Registry::new();
@@ -265,6 +267,11 @@ impl Metrics {
     /// Says when the certificates in force expire, by name, Unix time.
     pub fn set_certificates(&self, certificates: Vec<(String, i64)>) {
         *lock(&self.shared.certificates) = certificates;
+    }
+
+    /// Says until when the staples of certificates count, by the names of these, Unix time.
+    pub fn set_staples(&self, staples: Vec<(String, i64)>) {
+        *lock(&self.shared.staples) = staples;
     }
 
     /// Where the access log counts.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cardea_acme::Storage;
 use cardea_certs::resumption::{Resumption, ResumptionSettings, TicketSecrets};
 use cardea_certs::{
-    Calendar, CertificateSpec, CertificateStore, Failure, HostAssignment, LiveCertificates, Plan,
-    Refreshed,
+    Calendar, Certificate, CertificateSpec, CertificateStore, Failure, HostAssignment,
+    LiveCertificates, Plan, Refreshed,
 };
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document, Domain, HostPattern};
@@ -176,8 +176,12 @@ impl Certificates {
     }
 
     /// The certificates as the admin listener shows them, with what `order` knows of those that an
-    /// authority is asked for.
-    pub fn report(&self, order: impl Fn(&str) -> Value) -> Value {
+    /// authority is asked for, and `staple` of what authorities say about them.
+    pub fn report(
+        &self,
+        order: impl Fn(&str) -> Value,
+        staple: impl Fn(&Certificate) -> Value,
+    ) -> Value {
         self.with_store(|store| {
             let now = UnixTime::now().as_secs();
             let notices = store.notices(UnixTime::now());
@@ -203,6 +207,7 @@ impl Certificates {
                         "key": spec.key,
                         "order": if spec.stands_in_for.is_some() { order(&spec.name) } else { Value::Null },
                     },
+                    "ocsp": staple(one),
                     "warnings": warnings.collect::<Vec<_>>(),
                 })
             });

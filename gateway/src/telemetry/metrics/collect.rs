@@ -372,6 +372,9 @@ fn certificates(shared: &Shared, families: &mut Families) {
     for (name, expiry) in lock(&shared.certificates).iter() {
         families.add(Metric::CertificateExpiry, &[name], *expiry as f64);
     }
+    for (name, expiry) in lock(&shared.staples).iter() {
+        families.add(Metric::StapleExpiry, &[name], *expiry as f64);
+    }
 }
 
 fn reloads(reloads: Reloads, families: &mut Families) {

@@ -124,6 +124,8 @@ metrics! {
         "Configurations read, by what came of it."
     CertificateExpiry "cardea_certificate_expiry_seconds" Gauge ["certificate"]
         "When the certificate expires, Unix time."
+    StapleExpiry "cardea_certificate_staple_expiry_seconds" Gauge ["certificate"]
+        "Until when the authority's word counts that is stapled to handshakes, Unix time."
 
     LogLines "cardea_access_log_lines_total" Counter []
         "Access-log lines written."
