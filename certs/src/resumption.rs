@@ -32,8 +32,8 @@ use tickets::{ScopedTickets, TicketKeys};
 /// who steals a key of memory can read what was resumed in half a day, not more.
 pub const TICKET_KEY_PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Sessions remembered for TLS 1.2 clients that know no tickets, over all policies. A session is
-/// about 200 bytes.
+/// Sessions remembered for TLS 1.2 clients that know no tickets and for early data, over all
+/// policies. A session is about 200 bytes.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 
 /// How sessions are kept.

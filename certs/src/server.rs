@@ -36,6 +36,9 @@ const TICKETS_SENT: usize = 1;
 /// means to open several connections at once.
 const TICKETS_ASKED_MAX: usize = 4;
 
+/// The most that a client may send before its handshake is done, bytes: the head of a request.
+const EARLY_BYTES_MAX: u32 = 16 * 1024;
+
 /// The oldest TLS version that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MinVersion {
@@ -59,6 +62,10 @@ pub struct PolicySettings {
     pub alpn: Vec<Vec<u8>>,
     /// Whether clients have to say who they are, and who may come; none if they are not asked.
     pub clients: Option<ClientRules>,
+    /// Whether clients that come back may send a request with their first words (0-RTT). Sessions
+    /// are remembered then instead of being handed out as tickets, each for one use, so that what
+    /// comes early comes once (RFC 8446 section 8.1).
+    pub early_data: bool,
 }
 
 /// What tells two policies apart for security: what was agreed and checked under one counts for
@@ -170,8 +177,8 @@ fn groups(names: &[NamedGroup], whole: &CryptoProvider) -> Vec<&'static dyn Supp
 
 fn identity(settings: &PolicySettings, clients: Option<&Clients>) -> PolicyIdentity {
     let agreed = format!(
-        "{:?} {:?} {:?}",
-        settings.min_version, settings.cipher_suites, settings.groups
+        "{:?} {:?} {:?} {:?}",
+        settings.min_version, settings.cipher_suites, settings.groups, settings.early_data
     );
     let clients = clients.map_or(&[][..], |clients| clients.identity().as_bytes());
     PolicyIdentity(ContentHash::of(&[agreed.as_bytes(), clients]))
@@ -203,13 +210,17 @@ fn config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     let scope = resumption.scope(identity.0.as_bytes());
-    config.ticketer = scope.tickets;
     config.session_storage = scope.sessions;
     config.alpn_protocols.clone_from(&settings.alpn);
     config.send_tls13_tickets = TICKETS_SENT;
     config.max_tls13_tickets = TICKETS_ASKED_MAX;
-    // Early data can be replayed by anyone who saw it (RFC 8470).
-    config.max_early_data_size = 0;
+    if settings.early_data {
+        config.max_early_data_size = EARLY_BYTES_MAX;
+        // The answer need not wait for the end of the handshake either.
+        config.send_half_rtt_data = true;
+    } else {
+        config.ticketer = scope.tickets;
+    }
     // Phones without AES in hardware prefer ChaCha20, and know best.
     config.ignore_client_order = false;
     Ok(config)

@@ -13,6 +13,7 @@ use cardea_tests::{Client, Gateway, Origin, tool};
 use rustls::{ClientConfig, HandshakeKind};
 
 mod clients;
+mod early_data;
 mod handshakes;
 mod policies;
 mod stapling;
@@ -43,6 +44,11 @@ impl Secure {
     }
 
     fn with(config: &str) -> Self {
+        Self::before(config, Origin::echo())
+    }
+
+    /// In front of an origin of the test's own.
+    fn before(config: &str, origin: Origin) -> Self {
         let authority = Authority::new("clients trust this");
         let site = Site::new();
         for (name, hosts) in [
@@ -52,7 +58,6 @@ impl Secure {
         ] {
             authority.issue(hosts).save(site.path(), name);
         }
-        let origin = Origin::echo();
         let gateway = site.start(config, &[("origin", &origin.address())]);
         Self {
             authority,

@@ -214,8 +214,17 @@ pub struct Finished {
 /// If it cannot be started or does not end within the bound.
 #[track_caller]
 pub fn run(command: &mut Command) -> Finished {
+    run_on(command, Stdio::null())
+}
+
+/// As `run`, with something to read.
+///
+/// # Panics
+/// If it cannot be started or does not end within the bound.
+#[track_caller]
+pub fn run_on(command: &mut Command, input: impl Into<Stdio>) -> Finished {
     let child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();

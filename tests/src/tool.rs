@@ -3,8 +3,9 @@
 //! Must not: be skipped when they are missing; the set-up is part of the tests.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use crate::process::{Finished, command, run};
+use crate::process::{Finished, command, run, run_on};
 
 /// Runs curl, silent, with these arguments.
 ///
@@ -32,6 +33,21 @@ pub fn s_client(address: SocketAddr, arguments: &[&str]) -> Finished {
         "openssl",
         &[&["s_client", "-connect", &connect], arguments].concat(),
     ))
+}
+
+/// As `s_client`, saying what a file holds; it ends when the server does.
+///
+/// # Panics
+/// If openssl is missing or does not end, or the file is.
+#[track_caller]
+pub fn s_client_saying(address: SocketAddr, arguments: &[&str], file: &Path) -> Finished {
+    let connect = address.to_string();
+    let start = ["s_client", "-connect", &connect, "-ign_eof"];
+    let input = std::fs::File::open(file).expect("a file with what is said");
+    run_on(
+        &mut command("openssl", &[&start, arguments].concat()),
+        input,
+    )
 }
 
 /// Runs sslyze, which judges TLS servers, with these arguments.

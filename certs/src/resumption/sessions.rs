@@ -1,7 +1,8 @@
-//! Sessions remembered for TLS 1.2 clients that send a session id and know no tickets.
+//! Sessions remembered for TLS 1.2 clients that send a session id and know no tickets, and where
+//! early data is allowed, for everybody: what is taken from here can be used once.
 //!
 //! Part of the life of a request, for few clients: one short lock per full handshake of TLS 1.2.
-//! It is split so that workers seldom meet. TLS 1.3 never comes here.
+//! It is split so that workers seldom meet.
 
 use std::fmt;
 use std::sync::Arc;

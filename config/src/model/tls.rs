@@ -36,6 +36,10 @@ macro_rules! tls_section {
                 /// not set.
                 #[serde(deserialize_with = "text::sound")]
                 pub client_certificates: Option<Switch<ClientCertificates>> = None,
+                /// Whether clients that come back may send a request with their first words
+                /// (0-RTT); they may not if not set. Such a request is handled at once if its
+                /// method is safe, and the origin is told (`Early-Data: 1`); others wait.
+                pub early_data: Option<bool> = None,
                 $($own)*
             }
         }
@@ -50,6 +54,7 @@ macro_rules! tls_section {
                     groups: self.groups.clone(),
                     alpn: self.alpn.clone(),
                     client_certificates: self.client_certificates.clone(),
+                    early_data: self.early_data,
                 }
             }
         }
@@ -126,6 +131,8 @@ pub struct TlsPolicy {
     pub alpn: Option<Vec<Alpn>>,
     /// Client certificates.
     pub client_certificates: Option<Switch<ClientCertificates>>,
+    /// Early data.
+    pub early_data: Option<bool>,
 }
 
 impl TlsPolicy {
@@ -148,6 +155,7 @@ impl TlsPolicy {
             groups: self.groups.or(wider.groups),
             alpn: self.alpn.or(wider.alpn),
             client_certificates: self.client_certificates.or(wider.client_certificates),
+            early_data: self.early_data.or(wider.early_data),
         }
     }
 
@@ -179,6 +187,12 @@ impl TlsPolicy {
         self.alpn.clone().unwrap_or(vec![Alpn::Http11])
     }
 
+    /// Whether a request may come with a client's first words. Not where clients are asked who they
+    /// are: that is looked at again each time they come, which takes the whole handshake.
+    pub fn takes_early_data(&self) -> bool {
+        self.early_data == Some(true) && self.clients().is_none()
+    }
+
     /// What clients have to show, if they are asked.
     pub fn clients(&self) -> Option<&ClientCertificates> {
         self.client_certificates.as_ref().and_then(Switch::on)
@@ -190,6 +204,12 @@ impl Sound for TlsPolicy {
         if self.profile == Some(TlsProfile::Modern) && self.min_version == Some(TlsVersion::V1_2) {
             return Err(
                 "the profile `modern` is TLS 1.3 alone, and `min_version` is older\ntake one of the two out"
+                    .to_owned(),
+            );
+        }
+        if self.early_data == Some(true) && self.clients().is_some() {
+            return Err(
+                "`early_data` is not for clients that have to show a certificate\ntake one of the two out"
                     .to_owned(),
             );
         }

@@ -35,6 +35,11 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether a request with it asks for nothing to be changed (RFC 9110 §9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// The method of this name.
     pub fn of(name: &[u8]) -> Self {
         match name {

@@ -69,6 +69,9 @@ pub struct Request {
     pub version: Version,
     /// How the body is delimited.
     pub framing: Framing,
+    /// Whether it is handled before the handshake of its connection is done, so that somebody else
+    /// may have sent it again (RFC 8470).
+    pub is_early: bool,
 }
 
 impl Default for Request {
@@ -86,6 +89,7 @@ impl Default for Request {
             host_forwarded: None,
             version: Version::Http11,
             framing: Framing::None,
+            is_early: false,
         }
     }
 }
@@ -117,6 +121,7 @@ impl Request {
         self.host.clear();
         self.path.clear();
         self.host_forwarded = None;
+        self.is_early = false;
     }
 }
 

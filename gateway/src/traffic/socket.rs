@@ -247,6 +247,12 @@ impl Socket {
         }
     }
 
+    /// Whether the handshake of the session is still under way.
+    pub fn is_handshaking(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.borrow().is_handshaking())
+    }
+
     /// Makes the handshake of the session, within the deadlines set.
     pub async fn handshake(&self) -> io::Result<()> {
         let Some(session) = &self.session else {
@@ -268,6 +274,14 @@ impl Socket {
                 Ok(()) => {}
             }
         }
+    }
+
+    /// Answers a client's first words, and takes the request that came with them.
+    pub async fn start_early(&self) -> io::Result<()> {
+        let taken = self.session.as_ref().map(|it| it.borrow_mut().take_early());
+        // An alert must leave before the connection is closed.
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        taken.unwrap_or(Ok(()))
     }
 
     fn handshake_step(&self, session: &RefCell<Session>) -> io::Result<()> {

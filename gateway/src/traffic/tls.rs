@@ -67,16 +67,23 @@ pub struct Session {
     plaintext: usize,
     /// Records received that rustls had no room for yet.
     pending: Vec<u8>,
+    /// Whether the client may send a request before its handshake is done.
+    is_early: bool,
+    /// What it sent then and nobody read yet.
+    early: Vec<u8>,
     ended: bool,
 }
 
 impl Session {
     /// The session with a client whose first words are known.
     pub fn accept(accepted: Accepted, config: &Arc<ServerConfig>) -> Result<Self, Refused> {
-        let connection: ServerConnection = accepted
+        let mut connection: ServerConnection = accepted
             .into_connection(Arc::clone(config))
             .map_err(|(error, alert)| Refused::new(error, alert))?;
-        Ok(Self::new(Connection::Server(connection)))
+        let is_early = connection.early_data().is_some();
+        let mut session = Self::new(Connection::Server(connection));
+        session.is_early = is_early;
+        Ok(session)
     }
 
     /// The session of a connection to an endpoint.
@@ -94,13 +101,25 @@ impl Session {
             connection,
             plaintext: 0,
             pending: Vec::new(),
+            is_early: false,
+            early: Vec::new(),
             ended: false,
         }
     }
 
     /// Whether a read would find something without the socket: bytes, or the end.
     pub fn has_plaintext(&self) -> bool {
-        self.plaintext > 0 || self.ended || !self.pending.is_empty()
+        self.plaintext > 0 || self.ended || !self.pending.is_empty() || !self.early.is_empty()
+    }
+
+    /// Whether the client may send a request before its handshake is done (RFC 8446 section 2.3).
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
+    /// Takes what came with the client's first words.
+    pub fn take_early(&mut self) -> io::Result<()> {
+        self.process()
     }
 
     /// Whether records wait to be sent.
@@ -116,6 +135,14 @@ impl Session {
     /// Moves decrypted bytes out; `None` when there are none yet, zero at the end of the stream.
     /// A stream that ends without close_notify is an error: it may have been cut short.
     pub fn read_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buffer.len());
+            let taken = self.early.drain(..length);
+            for (place, byte) in buffer.iter_mut().zip(taken) {
+                *place = byte;
+            }
+            return Ok(Some(length));
+        }
         loop {
             match self.connection.reader().read(buffer) {
                 Ok(read) => {
@@ -164,6 +191,12 @@ impl Session {
             .process_new_packets()
             .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         self.plaintext = state.plaintext_bytes_to_read();
+        if self.is_early
+            && let Connection::Server(server) = &mut self.connection
+            && let Some(mut early) = server.early_data()
+        {
+            early.read_to_end(&mut self.early)?;
+        }
         Ok(())
     }
 

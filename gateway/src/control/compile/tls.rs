@@ -134,6 +134,7 @@ fn settings(policy: &TlsPolicy) -> PolicySettings {
         groups: policy.exchanges().into_iter().map(group).collect(),
         alpn: alpn.collect(),
         clients: policy.clients().map(client_rules),
+        early_data: policy.takes_early_data(),
     }
 }
 

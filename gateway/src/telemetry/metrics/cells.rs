@@ -142,6 +142,7 @@ macro_rules! handshake_ends {
 handshake_ends! {
     Full "full" "A new session was made."
     Resumed "resumed" "An earlier session was resumed."
+    Early "early" "An earlier session was resumed, and a request may have come with the first words (0-RTT)."
     Refused "refused" "There were too many at once."
     TimedOut "timed_out" "It took too long."
     Closed "closed" "The client went away."

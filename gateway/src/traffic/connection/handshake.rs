@@ -59,10 +59,10 @@ pub(super) async fn make(
         return Err(end);
     }
     let resumed = client.tls.as_ref().is_some_and(|tls| tls.resumed);
-    let end = if resumed {
-        HandshakeEnd::Resumed
-    } else {
-        HandshakeEnd::Full
+    let end = match (resumed, socket.is_handshaking()) {
+        (true, true) => HandshakeEnd::Early,
+        (true, false) => HandshakeEnd::Resumed,
+        (false, _) => HandshakeEnd::Full,
     };
     worker.metrics.handshake_finished(plan.slot.id(), end);
     Ok(())
@@ -111,8 +111,14 @@ async fn meet(
         .take(|| Session::accept(accepted, &policy.config))
         .await;
     let session = session.map_err(|refused| turn_away(socket, refused))?;
+    let is_early = session.is_early();
     socket.start_session(session);
-    socket.handshake().await?;
+    if is_early {
+        // A request came along: the rest of the handshake is made beside it, or before it.
+        socket.start_early().await?;
+    } else {
+        socket.handshake().await?;
+    }
     if let Some(session) = socket.session() {
         let identity = session.borrow().identity(policy)?;
         client.tls = Some(Box::new(identity));

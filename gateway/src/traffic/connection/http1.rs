@@ -125,8 +125,15 @@ impl Http1<'_> {
             return false;
         };
         let idle_timeout = plan.idle_timeout;
-        drop(snapshot);
         self.inbound.release(&self.worker.buffers);
+        // What follows an early request can wait for the handshake that it overtook.
+        if self.served > 0
+            && self.socket.is_handshaking()
+            && self.finish_handshake(plan).await.is_err()
+        {
+            return false;
+        }
+        drop(snapshot);
         if self.worker.is_draining() {
             return false;
         }
@@ -237,7 +244,36 @@ impl Http1<'_> {
             .buffers
             .give_input(std::mem::replace(&mut request.headers.bytes, bytes));
         fill_request(request, head);
-        facts(head)
+        let facts = facts(head)?;
+        if self.socket.is_handshaking() {
+            self.settle_early(plan, request, &facts).await?;
+        }
+        Ok(facts)
+    }
+
+    /// Has a request that came before the end of its handshake wait for that, unless it may be
+    /// handled at once: sent again by somebody who saw it, it must do nothing (RFC 8470 section 3).
+    async fn settle_early(
+        &self,
+        plan: &ListenerPlan,
+        request: &mut Request,
+        facts: &HeadFacts,
+    ) -> Result<(), HeadEnd> {
+        if !request.method.is_safe() || request.has_body() || facts.is_upgrade {
+            self.finish_handshake(plan)
+                .await
+                .map_err(|_| HeadEnd::Closed)?;
+        }
+        request.is_early = self.socket.is_handshaking();
+        Ok(())
+    }
+
+    async fn finish_handshake(&self, plan: &ListenerPlan) -> std::io::Result<()> {
+        self.socket
+            .set_deadline(Direction::Read, plan.handshake_timeout);
+        self.socket
+            .set_deadline(Direction::Write, plan.handshake_timeout);
+        self.socket.handshake().await
     }
 
     /// Answers a head that could not be read, and ends the connection.

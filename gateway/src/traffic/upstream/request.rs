@@ -117,6 +117,9 @@ fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
         other => !stays_here(other) && !peer::is_told_anew(other, exchange),
     });
     request.headers.write_added(out, |known| !stays_here(known));
+    if request.is_early && request.headers.values_of("early-data").next().is_none() {
+        write::field(out, b"early-data", b"1");
+    }
     write_identity(out, exchange);
     write_framing(out, request.framing);
     if is_upgrade {
