@@ -65,6 +65,33 @@ pub fn default_directory() -> Option<PathBuf> {
     Some(data.join("cardea/ca"))
 }
 
+/// The local authority, as those are told of it who may trust it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAuthority {
+    /// The file with its certificate.
+    pub path: PathBuf,
+    /// Its certificate, in PEM.
+    pub pem: String,
+    /// What it is called.
+    pub name: String,
+    /// SHA-256 of its certificate, in hexadecimal with colons.
+    pub fingerprint: String,
+    /// Until when it is good.
+    pub not_after: UnixTime,
+}
+
+/// The authority in a directory; makes one if there is none.
+pub fn authority(directory: &Path, now: UnixTime) -> Result<LocalAuthority, Error> {
+    create_directory(directory)?;
+    let files = Files::of(directory);
+    let _turn = take_turn(&files.lock)?;
+    let names = wanted_names(&[])?;
+    if issue::load_authority(&files, &names, now).is_none() {
+        issue::create_authority(&files, &names, now)?;
+    }
+    issue::describe(&files, now)
+}
+
 /// Makes sure that the directory holds an authority and a certificate for `localhost`, for the
 /// loopback addresses and for the given names. What is there and still good is used again.
 pub fn prepare(

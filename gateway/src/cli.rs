@@ -16,6 +16,7 @@ mod reload;
 mod renewal;
 mod run;
 mod schema;
+mod trust;
 
 /// Where a configuration is looked for when none is named.
 const DEFAULT_PATHS: [&str; 2] = ["cardea.yaml", "/etc/cardea/cardea.yaml"];
@@ -43,6 +44,8 @@ enum Verb {
     Init(init::Arguments),
     /// Print the JSON schema of the configuration
     Schema(schema::Arguments),
+    /// Show the root of the local authority, or have this system trust it
+    Trust(trust::Arguments),
 }
 
 /// Runs the verb that the arguments name.
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Init(arguments) => init::run(&arguments),
         Verb::Schema(arguments) => schema::run(&arguments),
+        Verb::Trust(arguments) => trust::run(&arguments),
     };
     match result {
         Ok(code) => code,

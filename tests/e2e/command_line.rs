@@ -9,6 +9,7 @@ use cardea_tests::{Origin, tool, wait};
 
 mod check;
 mod explain;
+mod trust;
 
 /// The word that follows `before` in a text.
 fn word_after(text: &str, before: &str) -> Option<String> {

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
@@ -16,7 +17,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::{AUTHORITY_SECS, Files, LEAF_SECS, write_private};
+use super::{AUTHORITY_SECS, Files, LEAF_SECS, LocalAuthority, write_private};
 use crate::error::{Calendar, Error};
 use crate::files;
 use crate::load::{Certificate, Source};
@@ -97,6 +98,36 @@ pub(super) fn load_authority(files: &Files, names: &[String], now: UnixTime) -> 
         certificate,
         issuer,
     })
+}
+
+/// What there is to be said of the authority in the files.
+pub(super) fn describe(files: &Files, now: UnixTime) -> Result<LocalAuthority, Error> {
+    let source = Source::read(&files.authority, &files.authority_key, now)?;
+    let authority = source.certificate(&files.authority, &files.authority_key)?;
+    let certificate = authority.certified.cert.first();
+    let hash = digest::digest(
+        &digest::SHA256,
+        certificate.map_or(&[][..], |it| it.as_ref()),
+    );
+    let pairs: Vec<String> = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    let pem = files::read(&files.authority, now)?.bytes;
+    Ok(LocalAuthority {
+        path: files.authority.clone(),
+        pem: String::from_utf8_lossy(&pem).into_owned(),
+        name: common_name(&authority.details.subject),
+        fingerprint: pairs.join(":"),
+        not_after: authority.details.not_after,
+    })
+}
+
+fn common_name(subject: &str) -> String {
+    let mut parts = subject.split(", ");
+    let name = parts.find_map(|part| part.strip_prefix("CN="));
+    name.unwrap_or(subject).to_owned()
 }
 
 /// Makes an authority for these names and everything below them, in place of any other.

@@ -155,7 +155,8 @@ fn quick_start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "Try:   curl --cacert {ca} https://localhost:{}/",
         https.port()
     );
-    eprintln!("Next:  cardea init    # a first configuration file\n");
+    eprintln!("Trust: cardea trust    # how to do without --cacert, in browsers too");
+    eprintln!("Next:  cardea init     # a first configuration file\n");
     let running = start(Source::Text(text), loaded, arguments)?;
     renewal::start(directory, local, Arc::downgrade(&running.control))
         .context("the local certificate cannot be kept fresh")?;
