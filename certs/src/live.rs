@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::error::{Error, Failure};
 use crate::load::{Certificate, Source};
+use crate::local::LocalNames;
 use crate::store::{CertificateSpec, CertificateStore, Entry, Observed};
 
 /// The certificates in use.
@@ -149,11 +150,17 @@ impl LiveCertificates {
     }
 
     /// What rustls asks for a certificate. A listener may name its own default; if the store in
-    /// use has no such certificate, the store's default stands in.
-    pub fn resolver(self: &Arc<Self>, default: Option<Arc<str>>) -> Arc<dyn ResolvesServerCert> {
+    /// use has no such certificate, the store's default stands in. Where there is a local
+    /// authority, it comes before either for names of this machine.
+    pub fn resolver(
+        self: &Arc<Self>,
+        default: Option<Arc<str>>,
+        local: Option<Arc<LocalNames>>,
+    ) -> Arc<dyn ResolvesServerCert> {
         Arc::new(Resolver {
             live: Arc::clone(self),
             default,
+            local,
         })
     }
 }
@@ -190,14 +197,19 @@ fn successor(
 struct Resolver {
     live: Arc<LiveCertificates>,
     default: Option<Arc<str>>,
+    local: Option<Arc<LocalNames>>,
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let store = self.live.store.load();
-        let by_host = client
-            .server_name()
-            .and_then(|host| store.lookup(host, client.signature_schemes()));
+        let host = client.server_name();
+        let by_host = host.and_then(|host| store.lookup(host, client.signature_schemes()));
+        if let (None, Some(host), Some(local)) = (by_host, host, &self.local)
+            && let Some(certified) = local.certified(host, UnixTime::now())
+        {
+            return Some(certified);
+        }
         let by_listener = || store.certificate(self.default.as_deref()?);
         let certificate: &Arc<Certificate> = by_host
             .or_else(by_listener)

@@ -19,6 +19,9 @@ use crate::error::Error;
 use crate::load::{Certificate, Source};
 
 mod issue;
+mod names;
+
+pub use names::LocalNames;
 
 /// What every certificate of a local authority is for. Not `*.localhost`: clients refuse a wildcard
 /// below a single label, and some of them the whole certificate with it, so names below
@@ -53,9 +56,15 @@ pub struct LocalCertificate {
     pub renew_at: UnixTime,
 }
 
+/// Where the local authority of this user is kept, or of users without a home: where temporary
+/// files are.
+pub fn directory() -> PathBuf {
+    default_directory().unwrap_or_else(|| std::env::temp_dir().join("cardea-ca"))
+}
+
 /// Where the local authority of this user is kept: below the XDG data directory. `None` if the
-/// user has no home.
-pub fn default_directory() -> Option<PathBuf> {
+/// user has none.
+fn default_directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
         path.is_absolute().then_some(path)
@@ -82,14 +91,8 @@ pub struct LocalAuthority {
 
 /// The authority in a directory; makes one if there is none.
 pub fn authority(directory: &Path, now: UnixTime) -> Result<LocalAuthority, Error> {
-    create_directory(directory)?;
-    let files = Files::of(directory);
-    let _turn = take_turn(&files.lock)?;
-    let names = wanted_names(&[])?;
-    if issue::load_authority(&files, &names, now).is_none() {
-        issue::create_authority(&files, &names, now)?;
-    }
-    issue::describe(&files, now)
+    let opened = Opened::with(directory, &[], now)?;
+    issue::describe(&opened.files, now)
 }
 
 /// Makes sure that the directory holds an authority and a certificate for `localhost`, for the
@@ -99,27 +102,52 @@ pub fn prepare(
     names: &[String],
     now: UnixTime,
 ) -> Result<LocalCertificate, Error> {
-    create_directory(directory)?;
-    let files = Files::of(directory);
-    let _turn = take_turn(&files.lock)?;
-    let names = wanted_names(names)?;
-    let (authority, authority_is_new) = match issue::load_authority(&files, &names, now) {
-        Some(authority) => (authority, false),
-        None => (issue::create_authority(&files, &names, now)?, true),
-    };
-    let current = match load_leaf(&files, &authority, &names, now) {
+    let opened = Opened::with(directory, names, now)?;
+    let (files, authority, names) = (&opened.files, &opened.authority, &opened.names);
+    let current = match load_leaf(files, authority, names, now) {
         Some(leaf) => leaf,
-        None => issue::create_leaf(&files, &authority, &names, now)?,
+        None => issue::create_leaf(files, authority, names, now)?,
     };
     let not_after = current.details.not_after.as_secs();
     Ok(LocalCertificate {
-        authority: files.authority,
-        authority_is_new,
-        chain: files.chain,
-        key: files.key,
-        names,
+        authority: files.authority.clone(),
+        authority_is_new: opened.is_new,
+        chain: files.chain.clone(),
+        key: files.key.clone(),
+        names: opened.names,
         renew_at: at(not_after.saturating_sub(LEAF_RENEW_SECS)),
     })
+}
+
+/// An authority's directory, while nobody else works in it.
+struct Opened {
+    files: Files,
+    authority: issue::Authority,
+    is_new: bool,
+    names: Vec<String>,
+    _turn: File,
+}
+
+impl Opened {
+    /// Opens a directory, or makes it, with an authority that may issue for the local names and
+    /// the given ones.
+    fn with(directory: &Path, names: &[String], now: UnixTime) -> Result<Self, Error> {
+        create_directory(directory)?;
+        let files = Files::of(directory);
+        let turn = take_turn(&files.lock)?;
+        let names = wanted_names(names)?;
+        let (authority, is_new) = match issue::load_authority(&files, &names, now) {
+            Some(authority) => (authority, false),
+            None => (issue::create_authority(&files, &names, now)?, true),
+        };
+        Ok(Self {
+            files,
+            authority,
+            is_new,
+            names,
+            _turn: turn,
+        })
+    }
 }
 
 /// The files in the authority's directory.

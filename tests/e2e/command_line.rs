@@ -80,6 +80,27 @@ fn the_quick_start_serves_http_and_https() {
     assert!(said.contains("cardea init"), "{said}");
 }
 
+/// Whatever below `localhost` a developer thinks of.
+#[test]
+fn the_quick_start_has_a_certificate_for_every_local_name() {
+    let site = Site::new();
+    let process = quick_start(&site, &[]);
+    let urls = urls(&process);
+    page(&["--cacert", &urls.authority, &urls.https]);
+    let port = urls.https.rsplit_once(':').map_or("", |(_, port)| port);
+    for name in ["shop.localhost", "a.b.localhost", "shop.localhost"] {
+        let url = format!("https://{name}:{port}/");
+        let resolve = format!("{name}:{port}:127.0.0.1");
+        let text = page(&["--cacert", &urls.authority, "--resolve", &resolve, &url]);
+        assert!(text.contains("demo origin"), "{text}");
+    }
+    // It is nobody else's.
+    let url = format!("https://example.com:{port}/");
+    let resolve = format!("example.com:{port}:127.0.0.1");
+    let refused = tool::curl(&["--cacert", &urls.authority, "--resolve", &resolve, &url]);
+    assert_eq!(refused.code, Some(60), "{refused:?}");
+}
+
 #[test]
 fn the_quick_start_in_front_of_an_origin() {
     let site = Site::new();

@@ -64,7 +64,7 @@ fn store(certificates: Vec<CertificateSpec>) -> CertificateStore {
 
 fn server(live: &Arc<LiveCertificates>, default: Option<&str>) -> Arc<ServerConfig> {
     let resumption = Resumption::new(ResumptionSettings::default()).unwrap();
-    let resolver = live.resolver(default.map(Into::into));
+    let resolver = live.resolver(default.map(Into::into), None);
     let settings = PolicySettings::default();
     let policy = ServerPolicy::compile(&settings, resolver, &resumption).unwrap();
     Arc::clone(&policy.config)

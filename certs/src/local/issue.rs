@@ -11,7 +11,8 @@ use rcgen::{
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
     PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -21,6 +22,7 @@ use super::{AUTHORITY_SECS, Files, LEAF_SECS, LocalAuthority, write_private};
 use crate::error::{Calendar, Error};
 use crate::files;
 use crate::load::{Certificate, Source};
+use crate::provider;
 
 /// Clocks of containers and virtual machines may differ from the browser's by this much.
 const CLOCK_SKEW_SECS: u64 = 60 * 60;
@@ -167,15 +169,38 @@ pub(super) fn create_authority(
     })
 }
 
-/// Issues a certificate for these names.
+/// A certificate that was issued, and is nowhere yet.
+pub(super) struct Leaf {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Leaf {
+    /// What rustls serves.
+    pub(super) fn certified(self) -> Result<CertifiedKey, rustls::Error> {
+        let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
+        let key = provider::provider().key_provider.load_private_key(key)?;
+        Ok(CertifiedKey::new(vec![self.certificate.into()], key))
+    }
+}
+
+/// Issues a certificate for these names, into its files.
 pub(super) fn create_leaf(
     files: &Files,
     authority: &Authority,
     names: &[String],
     now: UnixTime,
 ) -> Result<Certificate, Error> {
+    let Leaf { certificate, key } = issue(authority, names, now)?;
+    write_private(&files.key, &private_pem(&key))?;
+    write_private(&files.chain, certificate.pem().as_bytes())?;
+    Source::read(&files.chain, &files.key, now)?.certificate(&files.chain, &files.key)
+}
+
+/// Issues a certificate for these names.
+pub(super) fn issue(authority: &Authority, names: &[String], now: UnixTime) -> Result<Leaf, Error> {
     let failed = |source| Error::Issue {
-        what: "the certificate for localhost",
+        what: "a certificate of the local authority",
         source,
     };
     let mut params = params_for(now, LEAF_SECS);
@@ -190,9 +215,7 @@ pub(super) fn create_leaf(
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let certificate = params.signed_by(&key, &authority.issuer).map_err(failed)?;
-    write_private(&files.key, &private_pem(&key))?;
-    write_private(&files.chain, certificate.pem().as_bytes())?;
-    Source::read(&files.chain, &files.key, now)?.certificate(&files.chain, &files.key)
+    Ok(Leaf { certificate, key })
 }
 
 fn params_for(now: UnixTime, lifetime_secs: u64) -> CertificateParams {

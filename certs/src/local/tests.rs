@@ -230,3 +230,20 @@ fn says_where_it_cannot_write() {
     let refused = prepare(&file.join("ca"), &[], now()).unwrap_err();
     assert!(matches!(refused, Error::Write { .. }), "{refused}");
 }
+
+#[test]
+fn names_of_this_machine_are_issued_when_asked_for() {
+    provider::install();
+    let directory = tempfile::tempdir().unwrap();
+    let now = UnixTime::now();
+    let names = LocalNames::open(directory.path(), now).unwrap();
+    let first = names.certified("Shop.localhost", now).unwrap();
+    let again = names.certified("shop.localhost.", now).unwrap();
+    assert!(Arc::ptr_eq(&first, &again));
+    let late = at(now.as_secs() + LEAF_SECS);
+    let renewed = names.certified("shop.localhost", late).unwrap();
+    assert!(!Arc::ptr_eq(&first, &renewed));
+    for foreign in ["example.com", "notlocalhost", "localhost.example.com", ""] {
+        assert!(names.certified(foreign, now).is_none(), "{foreign}");
+    }
+}

@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     fn server_of(&self, settings: &PolicySettings) -> Arc<ServerConfig> {
-        let resolver = self.live.resolver(None);
+        let resolver = self.live.resolver(None, None);
         let policy = ServerPolicy::compile(settings, resolver, &self.resumption).unwrap();
         Arc::clone(&policy.config)
     }

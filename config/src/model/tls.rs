@@ -114,6 +114,9 @@ pub enum UnknownNames {
     DefaultCertificate,
     /// Their handshake is refused.
     Refuse,
+    /// For names below `localhost` they get a certificate of the user's local authority, made on
+    /// the spot, for development; else the default certificate.
+    Local,
 }
 
 /// How TLS is spoken, as far as it is set somewhere.

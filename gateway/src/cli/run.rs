@@ -117,8 +117,7 @@ fn quick_start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .context("the demo origin cannot start")?
             .to_string(),
     };
-    let directory = cardea_certs::local::default_directory()
-        .unwrap_or_else(|| std::env::temp_dir().join("cardea-ca"));
+    let directory = cardea_certs::local::directory();
     let local = cardea_certs::local::prepare(&directory, &[], UnixTime::now())
         .context("the local certificate authority cannot be made")?;
     let http = free_port(8080)?;
@@ -129,7 +128,7 @@ fn quick_start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
          diagnostics: {{ level: warn }}\n\
          listeners:\n  \
            - {{ name: http, bind: [\"{http}\"] }}\n  \
-           - {{ name: https, bind: [\"{https}\"], tls: {{}} }}\n\
+           - {{ name: https, bind: [\"{https}\"], tls: {{ unknown_names: local }} }}\n\
          certificates:\n  \
            - {{ name: local, chain: {chain:?}, key: {key:?}, default: true }}\n\
          domains:\n  \

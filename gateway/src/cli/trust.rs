@@ -33,11 +33,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     cardea_certs::provider::install();
-    let directory = match &arguments.directory {
-        Some(directory) => directory.clone(),
-        None => local::default_directory()
-            .context("there is no home to keep an authority in; name a place with --directory")?,
-    };
+    let directory = arguments.directory.clone();
+    let directory = directory.unwrap_or_else(local::directory);
     let authority = local::authority(&directory, UnixTime::now())
         .context("the local certificate authority cannot be had")?;
     if arguments.pem {

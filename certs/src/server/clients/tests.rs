@@ -62,7 +62,7 @@ impl Fixture {
             clients: Some(rules),
             ..PolicySettings::default()
         };
-        ServerPolicy::compile(&settings, self.live.resolver(None), &self.resumption)
+        ServerPolicy::compile(&settings, self.live.resolver(None, None), &self.resumption)
     }
 
     fn server(&self, rules: ClientRules) -> Arc<ServerConfig> {
@@ -336,7 +336,11 @@ fn sessions_end_when_the_rules_change() {
     // A session without a certificate opens nothing where one is asked for.
     let anonymous = fixture.anonymous();
     let open = PolicySettings::default();
-    let open = ServerPolicy::compile(&open, fixture.live.resolver(None), &fixture.resumption);
+    let open = ServerPolicy::compile(
+        &open,
+        fixture.live.resolver(None, None),
+        &fixture.resumption,
+    );
     shake(&anonymous, &open.unwrap().config).unwrap();
     let refused = shake(&anonymous, &fixture.server(fixture.rules())).unwrap_err();
     assert_eq!(refused, rustls::Error::NoCertificatesPresented);

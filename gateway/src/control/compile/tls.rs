@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cardea_certs::local::{self, LocalNames};
 use cardea_certs::server::{
     ClientRules, CrlCheck, MinVersion, PolicySettings, Presence, ServerPolicy,
 };
@@ -16,6 +17,7 @@ use cardea_config::model::{
     TlsVersion, UnknownNames,
 };
 use cardea_config::origin::Origin;
+use rustls::pki_types::UnixTime;
 use rustls::{CipherSuite, NamedGroup};
 
 use super::certificates::Certificates;
@@ -45,11 +47,17 @@ pub(super) struct Compiler<'c> {
     certificates: &'c Certificates,
     /// What was compiled so far; nothing for what cannot be.
     known: HashMap<Key, Option<Arc<ServerPolicy>>>,
+    local: Option<Arc<LocalNames>>,
     found: Vec<Diagnostic>,
 }
 
-/// What makes two policies one: how TLS is spoken, and the certificate for want of a better.
-type Key = (TlsPolicy, Option<Arc<str>>);
+/// What makes two policies one: how TLS is spoken, and what is shown for want of a certificate.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    policy: TlsPolicy,
+    default: Option<Arc<str>>,
+    is_local: bool,
+}
 
 impl<'c> Compiler<'c> {
     pub(super) fn new(document: &'c Document, certificates: &'c Certificates) -> Self {
@@ -57,6 +65,7 @@ impl<'c> Compiler<'c> {
             document,
             certificates,
             known: HashMap::new(),
+            local: None,
             found: Vec::new(),
         }
     }
@@ -68,15 +77,19 @@ impl<'c> Compiler<'c> {
         origin: Origin,
     ) -> Option<ListenerTls> {
         let default = settings.default_certificate.as_ref();
-        let default = default.map(|name| name.shared());
         let wide = settings.policy();
-        let policy = self.policy(wide.clone(), default.clone(), origin);
+        let key = |policy: TlsPolicy| Key {
+            policy,
+            default: default.map(|name| name.shared()),
+            is_local: settings.unknown_names == UnknownNames::Local,
+        };
+        let policy = self.policy(key(wide.clone()), origin);
         let document = self.document;
         let has_own = document.domains.iter().any(|domain| domain.tls.is_some());
         let domains = document.domains.iter().take_while(|_| has_own);
         let by_domain = domains.map(|domain| {
             let own = domain.tls.as_deref()?.policy().over(wide.clone());
-            self.policy(own, default.clone(), domain.origin)
+            self.policy(key(own), domain.origin)
         });
         let by_domain = by_domain.collect();
         Some(ListenerTls {
@@ -93,19 +106,11 @@ impl<'c> Compiler<'c> {
         (Policies(policies.collect()), self.found)
     }
 
-    fn policy(
-        &mut self,
-        policy: TlsPolicy,
-        default: Option<Arc<str>>,
-        origin: Origin,
-    ) -> Option<Arc<ServerPolicy>> {
-        let key = (policy, default);
+    fn policy(&mut self, key: Key, origin: Origin) -> Option<Arc<ServerPolicy>> {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let resolver = self.certificates.live().resolver(key.1.clone());
-        let resumption = self.certificates.resumption();
-        let compiled = match ServerPolicy::compile(&settings(&key.0), resolver, resumption) {
+        let compiled = match self.compile(&key) {
             Ok(compiled) => Some(compiled),
             Err(error) => {
                 let problem = Diagnostic::error("E-tls", Some(origin), chain(&error));
@@ -115,6 +120,27 @@ impl<'c> Compiler<'c> {
         };
         self.known.insert(key, compiled.clone());
         compiled
+    }
+
+    fn compile(&mut self, key: &Key) -> Result<Arc<ServerPolicy>, cardea_certs::Error> {
+        let local = match key.is_local {
+            true => Some(self.local_names()?),
+            false => None,
+        };
+        let resolver = self.certificates.live();
+        let resolver = resolver.resolver(key.default.clone(), local);
+        let resumption = self.certificates.resumption();
+        ServerPolicy::compile(&settings(&key.policy), resolver, resumption)
+    }
+
+    /// What makes certificates for names of this machine; the same for all listeners.
+    fn local_names(&mut self) -> Result<Arc<LocalNames>, cardea_certs::Error> {
+        if let Some(local) = &self.local {
+            return Ok(Arc::clone(local));
+        }
+        let opened = LocalNames::open(&local::directory(), UnixTime::now())?;
+        self.local = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 }
 
