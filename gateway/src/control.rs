@@ -175,7 +175,7 @@ impl Control {
         let (target, lines_max) = settings::access_log_target(&compiled.document);
         let access_log = AccessLog::start(target, lines_max, metrics.log_counts())?;
         let published = Arc::new(Published::new(Arc::clone(&compiled.snapshot)));
-        let acme = AcmeAgent::new(Arc::clone(&compiled.snapshot.challenges));
+        let acme = AcmeAgent::new(&compiled.snapshot, &metrics);
         let staples = Staples::new(compiled.certificates.live());
         let (crew, receivers) = crew(workers);
         let control = Arc::new_cyclic(|this| Self {
@@ -354,6 +354,8 @@ impl Control {
     /// The certificates in use may be others than before.
     fn note_certificates(&self) {
         self.staples.look();
+        let live = Arc::clone(self.state().compiled.certificates.live());
+        self.acme.settle(|host| live.has_name(host));
         let certificates = self.state().compiled.certificates.expiries();
         self.metrics.set_certificates(certificates);
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cardea_acme::Challenges;
+use cardea_acme::{Challenges, OnDemand};
 use cardea_http1::Limits;
 use ipnet::IpNet;
 
@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub access_log: Option<Arc<Format>>,
     /// What authorities that look for proof are shown.
     pub challenges: Arc<Challenges>,
+    /// What handshakes wish for that has no certificate yet.
+    pub on_demand: Arc<OnDemand>,
 }
 
 impl Snapshot {

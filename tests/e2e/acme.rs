@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+mod on_demand;
 mod refusals;
 
 /// An authority, and gateways it looks for proof at.

@@ -17,6 +17,7 @@ use crate::account::Access;
 use crate::bundle::Bundle;
 use crate::challenges::Challenges;
 use crate::error::Error;
+use crate::on_demand::{self, Denial, OnDemand};
 use crate::order::Job;
 use crate::schedule;
 use crate::settings::{Issuer, Managed, Settings};
@@ -68,6 +69,19 @@ pub enum Event {
         /// Until when it is good.
         not_after: SystemTime,
     },
+    /// A certificate that somebody asked for is not ordered.
+    Denied {
+        /// The host.
+        host: Arc<str>,
+        /// Why not.
+        why: Denial,
+    },
+    /// A certificate that was ordered on demand is kept no longer: it could not be had, or not be
+    /// renewed until it ended.
+    Dropped {
+        /// Its name.
+        certificate: Arc<str>,
+    },
     /// A certificate could not be had.
     Failed {
         /// Its name.
@@ -116,18 +130,20 @@ pub enum State {
 /// Keeps certificates for as long as it lives.
 pub struct Agent {
     shared: Arc<Shared>,
-    runtime: Handle,
-    tasks: Mutex<HashMap<Arc<str>, Task>>,
     follower: JoinHandle<()>,
+    server: JoinHandle<()>,
 }
 
 /// A certificate that is kept, and the task that keeps it.
 type Task = (Managed, JoinHandle<()>);
 
-struct Shared {
-    storage: Storage,
+pub(crate) struct Shared {
+    pub(crate) storage: Storage,
+    pub(crate) on_demand: Arc<OnDemand>,
+    runtime: Handle,
+    tasks: Mutex<HashMap<Arc<str>, Task>>,
     challenges: Arc<Challenges>,
-    observer: Arc<dyn Observer>,
+    pub(crate) observer: Arc<dyn Observer>,
     orders: Semaphore,
     /// When orders were made, by authority.
     made: Mutex<HashMap<String, VecDeque<Instant>>>,
@@ -140,11 +156,15 @@ impl Agent {
     pub fn start(
         storage: Storage,
         challenges: Arc<Challenges>,
+        on_demand: Arc<OnDemand>,
         observer: Arc<dyn Observer>,
         runtime: Handle,
     ) -> Self {
         let shared = Arc::new(Shared {
             storage,
+            on_demand,
+            runtime: runtime.clone(),
+            tasks: Mutex::default(),
             challenges,
             observer,
             orders: Semaphore::new(ORDERS_MAX),
@@ -153,19 +173,30 @@ impl Agent {
             statuses: Mutex::default(),
         });
         let follower = runtime.spawn(follow(Arc::clone(&shared)));
+        let server = runtime.spawn(on_demand::serve(Arc::clone(&shared)));
         Self {
             shared,
-            runtime,
-            tasks: Mutex::default(),
             follower,
+            server,
         }
     }
 
     /// Turns to other settings. What stays the same goes on undisturbed.
     pub fn configure(&self, settings: &Settings) {
-        let mut tasks = lock(&self.tasks);
-        tasks.retain(|name, (managed, task)| {
-            let stays = settings.certificates.contains(managed);
+        let is_allowed = |managed: &Managed| {
+            let mut rules = settings.on_demand.iter();
+            let hosts = &managed.hosts;
+            rules.any(|rule| {
+                hosts
+                    .iter()
+                    .all(|it| rule.allows(it) && rule.managed(it) == *managed)
+            })
+        };
+        lock(&self.shared.tasks).retain(|name, (managed, task)| {
+            let stays = match managed.is_on_demand {
+                true => is_allowed(managed),
+                false => settings.certificates.contains(managed),
+            };
             if !stays {
                 // Everything that matters is written down at each step.
                 task.abort();
@@ -174,18 +205,14 @@ impl Agent {
             stays
         });
         for managed in &settings.certificates {
-            if tasks.contains_key(&managed.name) {
-                continue;
+            self.shared.keep(managed.clone());
+        }
+        self.shared.on_demand.configure(&settings.on_demand);
+        for rule in &settings.on_demand {
+            let hosts = self.shared.storage.on_demand(&rule.name).into_iter();
+            for host in hosts.filter(|host| rule.allows(host)) {
+                self.shared.keep(rule.managed(&host));
             }
-            let keeper = Keeper {
-                shared: Arc::clone(&self.shared),
-                managed: managed.clone(),
-                failures: 0,
-                error: None,
-                suggestion: None,
-            };
-            let task = self.runtime.spawn(keeper.keep());
-            tasks.insert(Arc::clone(&managed.name), (managed.clone(), task));
         }
     }
 
@@ -198,7 +225,9 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.follower.abort();
-        for (_, task) in lock(&self.tasks).values() {
+        self.server.abort();
+        self.shared.on_demand.configure(&[]);
+        for (_, task) in lock(&self.shared.tasks).values() {
             task.abort();
         }
     }
@@ -231,7 +260,11 @@ struct Suggestion {
 
 impl Keeper {
     async fn keep(mut self) {
-        let mut known = Bundle::read(&self.managed, &self.shared.storage).map(|it| it.not_after);
+        let mut known = match self.managed.is_on_demand {
+            // Another gateway may have ordered it: whoever asked has to be told.
+            true => None,
+            false => Bundle::read(&self.managed, &self.shared.storage).map(|it| it.not_after),
+        };
         loop {
             let bundle = Bundle::read(&self.managed, &self.shared.storage);
             let not_after = bundle.as_ref().map(|bundle| bundle.not_after);
@@ -254,8 +287,30 @@ impl Keeper {
                 continue;
             }
             let wait = self.renew(bundle.as_ref(), not_after).await;
+            let is_over = not_after.is_none_or(|end| end < SystemTime::now());
+            if self.managed.is_on_demand && self.error.is_some() && is_over {
+                return self.drop_it();
+            }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Lets go of a certificate that was ordered on demand, for somebody who went away or never had
+    /// the host lead here.
+    fn drop_it(self) {
+        let Self {
+            shared, managed, ..
+        } = self;
+        // What cannot be removed is tried again after a restart.
+        let _ = shared.storage.remove(&shared.storage.bundle(&managed.name));
+        lock(&shared.statuses).remove(&managed.name);
+        lock(&shared.tasks).remove(&managed.name);
+        for host in &managed.hosts {
+            shared.on_demand.refuse(host);
+        }
+        shared.observer.on_event(Event::Dropped {
+            certificate: managed.name,
+        });
     }
 
     /// When the certificate is to be renewed: as the authority says, else with a part of its life
@@ -428,6 +483,23 @@ impl Keeper {
 }
 
 impl Shared {
+    /// Keeps a certificate, unless it is kept already.
+    pub(crate) fn keep(self: &Arc<Self>, managed: Managed) {
+        let mut tasks = lock(&self.tasks);
+        if tasks.contains_key(&managed.name) {
+            return;
+        }
+        let keeper = Keeper {
+            shared: Arc::clone(self),
+            managed: managed.clone(),
+            failures: 0,
+            error: None,
+            suggestion: None,
+        };
+        let task = self.runtime.spawn(keeper.keep());
+        tasks.insert(Arc::clone(&managed.name), (managed, task));
+    }
+
     /// Waits until another order is within what an authority puts up with, and counts it.
     async fn allowance(&self, directory: &str) {
         loop {

@@ -20,6 +20,7 @@ mod bundle;
 mod challenges;
 mod client;
 mod error;
+mod on_demand;
 mod order;
 mod schedule;
 mod settings;
@@ -30,8 +31,10 @@ mod storage;
 pub use agent::{Agent, Event, Observer, State, Status};
 pub use challenges::Challenges;
 pub use error::Error;
+pub use on_demand::{Denial, OnDemand, Wish};
 pub use settings::{
-    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Settings,
+    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule, Settings,
+    on_demand_name,
 };
 pub use staples::{StapleError, StapleEvent, StapleStatus, Stapler};
 pub use storage::Storage;

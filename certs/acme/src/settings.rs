@@ -11,6 +11,57 @@ use zeroize::Zeroizing;
 pub struct Settings {
     /// The certificates to keep.
     pub certificates: Vec<Managed>,
+    /// What is ordered when it is asked for.
+    pub on_demand: Vec<Rule>,
+}
+
+/// Which certificates are ordered when somebody asks for their hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// What the names of its certificates begin with.
+    pub name: Arc<str>,
+    /// The hosts that may have one: whole, or `*.` and what they end in. Empty if `ask` alone says.
+    pub allow: Vec<String>,
+    /// Who is asked as well.
+    pub ask: Option<String>,
+    /// The most certificates that it may come to.
+    pub certificates_max: usize,
+    /// The most orders within a period.
+    pub orders_max: usize,
+    /// The period.
+    pub orders_period: Duration,
+    /// Who is asked for certificates.
+    pub issuers: Vec<Arc<Issuer>>,
+}
+
+impl Rule {
+    /// Whether a host, in lower case, may have a certificate by it.
+    pub fn allows(&self, host: &str) -> bool {
+        if self.allow.is_empty() {
+            return self.ask.is_some() && !host.is_empty();
+        }
+        let mut patterns = self.allow.iter();
+        patterns.any(|pattern| match pattern.strip_prefix('*') {
+            // At least a letter before the dot.
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => pattern == host,
+        })
+    }
+
+    /// The certificate for a host.
+    pub(crate) fn managed(&self, host: &str) -> Managed {
+        Managed {
+            name: on_demand_name(&self.name, host),
+            hosts: vec![host.to_owned()],
+            issuers: self.issuers.clone(),
+            is_on_demand: true,
+        }
+    }
+}
+
+/// The name of the certificate that a rule ordered for a host.
+pub fn on_demand_name(rule: &str, host: &str) -> Arc<str> {
+    format!("{rule}@{host}").into()
 }
 
 /// A certificate to keep.
@@ -22,6 +73,9 @@ pub struct Managed {
     pub hosts: Vec<String>,
     /// Who is asked for it, in this order: the next one when one fails.
     pub issuers: Vec<Arc<Issuer>>,
+    /// Whether it was ordered because somebody asked for it. It is let go of if it cannot be had, or
+    /// not be renewed until it ends.
+    pub is_on_demand: bool,
 }
 
 /// An authority, and how it is dealt with.

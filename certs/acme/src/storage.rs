@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::settings::on_demand_name;
 
 /// The largest file that is read, bytes: far above any chain.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -46,6 +47,20 @@ impl Storage {
         self.root
             .join("certificates")
             .join(format!("{}.pem", segment(name)))
+    }
+
+    /// The hosts that certificates were ordered for by a rule, on demand.
+    pub fn on_demand(&self, rule: &str) -> Vec<String> {
+        // What cannot be listed is told by whoever writes.
+        let files = self.list(&self.root.join("certificates"));
+        let host = |path: &PathBuf| on_demand_host(path, rule).map(str::to_owned);
+        files.iter().flatten().filter_map(host).collect()
+    }
+
+    /// Whether a file holds a certificate that a rule ordered, on demand.
+    pub fn is_on_demand(&self, file: &Path, rule: &str) -> bool {
+        file.parent() == Some(&self.root.join("certificates"))
+            && on_demand_host(file, rule).is_some()
     }
 
     pub(crate) fn account(&self, issuer: &str) -> PathBuf {
@@ -197,6 +212,13 @@ impl Storage {
             .map_err(|source| failed(directory, source))?;
         Ok(directory.to_owned())
     }
+}
+
+/// The host of a certificate in a file that a rule ordered, on demand.
+fn on_demand_host<'f>(file: &'f Path, rule: &str) -> Option<&'f str> {
+    let start = segment(&on_demand_name(rule, ""));
+    let name = file.file_name()?.to_str()?;
+    name.strip_prefix(&start)?.strip_suffix(".pem")
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {

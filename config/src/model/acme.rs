@@ -236,5 +236,44 @@ super::section! {
         pub hosts: Vec<Located<HostPattern>> = Vec::new(),
         /// Who is asked: the next one when one fails. All issuers in their order if empty.
         pub issuers: Vec<Located<Name>> = Vec::new(),
+        /// Orders one certificate for each host that clients ask for, when they first do, instead
+        /// of one for `hosts`.
+        pub on_demand: Option<OnDemand> = None,
     }
+}
+
+/// Certificates that are ordered when a client first asks for a host. Whoever can connect can ask
+/// for any name, so it has to be said which ones count, and how many orders there may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnDemand {
+    /// The hosts that may have one; `*.example.com` for all below. Whatever `ask` says yes to if
+    /// empty.
+    #[serde(default)]
+    pub allow: Vec<HostPattern>,
+    /// A URL that is asked about each host as well, as `?domain=`: 200 means yes. For lists of
+    /// customers that live elsewhere.
+    #[serde(default)]
+    pub ask: Option<String>,
+    /// The most certificates that it may come to.
+    #[serde(default = "certificates_max", deserialize_with = "text::positive")]
+    pub certificates_max: u32,
+    /// The most orders within `orders_period`.
+    #[serde(default = "orders_max", deserialize_with = "text::positive")]
+    pub orders_max: u32,
+    /// See `orders_max`.
+    #[serde(default = "orders_period", deserialize_with = "text::positive")]
+    pub orders_period: Period,
+}
+
+const fn certificates_max() -> u32 {
+    1000
+}
+
+const fn orders_max() -> u32 {
+    10
+}
+
+const fn orders_period() -> Period {
+    Period::from_secs(60)
 }

@@ -94,7 +94,26 @@ fn ordered(
         let remedy = "add `acme` with `storage` and `issuers`";
         return error("E-no-acme", origin, message, remedy);
     };
-    if order.hosts.is_empty() && chosen.is_empty() {
+    if let Some(on_demand) = &order.on_demand {
+        if !order.hosts.is_empty() || !chosen.is_empty() {
+            let message =
+                format!("certificate `{name}` is ordered on demand, and for hosts as well");
+            let remedy = "take `hosts` out, and do not name it as the `certificate` of a domain";
+            error("E-on-demand", origin, message, remedy);
+        }
+        if on_demand.allow.is_empty() && on_demand.ask.is_none() {
+            let message = format!("nothing says which hosts may have a certificate of `{name}`");
+            let remedy =
+                "list them in `allow`, such as `*.shop.example.com`, or have `ask` say yes";
+            error("E-on-demand", origin, message, remedy);
+        }
+        let ask = on_demand.ask.as_deref().unwrap_or("http://");
+        if !ask.starts_with("http://") && !ask.starts_with("https://") {
+            let message = format!("`{ask}` is not a URL that can be asked");
+            let remedy = "begin it with `http://` or `https://`";
+            error("E-on-demand", origin, message, remedy);
+        }
+    } else if order.hosts.is_empty() && chosen.is_empty() {
         let message = format!("certificate `{name}` is for no host");
         let remedy = "list `hosts`, or name it as the `certificate` of a domain with hosts";
         error("E-no-host", origin, message, remedy);

@@ -4,21 +4,26 @@
 //! Must not: hold up a reload. Authorities are asked on a thread of their own.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cardea_acme::{Agent, Challenges, Event, Observer, State, Storage};
+use cardea_acme::{Agent, Challenges, Event, Observer, OnDemand, State, Storage};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::Control;
 use super::compile::acme::Acme;
+use crate::snapshot::Snapshot;
 use crate::telemetry::logs::chain;
+use crate::telemetry::metrics::{Metrics, OrderCounts};
 
 /// The agent, once there is one.
 pub(super) struct AcmeAgent {
     running: Mutex<Option<Running>>,
     challenges: Arc<Challenges>,
+    on_demand: Arc<OnDemand>,
+    counts: Arc<OrderCounts>,
 }
 
 struct Running {
@@ -28,12 +33,20 @@ struct Running {
 }
 
 impl AcmeAgent {
-    /// No agent yet; what it will have answered is read from here.
-    pub(super) fn new(challenges: Arc<Challenges>) -> Self {
+    /// No agent yet. What it will have answered, and what handshakes will wish for, is the same in
+    /// all snapshots.
+    pub(super) fn new(snapshot: &Snapshot, metrics: &Metrics) -> Self {
         Self {
             running: Mutex::default(),
-            challenges,
+            challenges: Arc::clone(&snapshot.challenges),
+            on_demand: Arc::clone(&snapshot.on_demand),
+            counts: metrics.order_counts(),
         }
+    }
+
+    /// Ends the wait of handshakes for what is there by now.
+    pub(super) fn settle(&self, has_certificate: impl Fn(&str) -> bool) {
+        self.on_demand.settle(has_certificate);
     }
 
     /// Turns to what a configuration has ordered.
@@ -70,10 +83,12 @@ impl AcmeAgent {
         let observer = Listener {
             control: Weak::clone(control),
             storage: acme.storage(),
+            counts: Arc::clone(&self.counts),
         };
         let agent = Agent::start(
             acme.storage(),
             Arc::clone(&self.challenges),
+            Arc::clone(&self.on_demand),
             Arc::new(observer),
             runtime.handle().clone(),
         );
@@ -127,6 +142,16 @@ impl std::fmt::Debug for AcmeAgent {
 struct Listener {
     control: Weak<Control>,
     storage: Storage,
+    counts: Arc<OrderCounts>,
+}
+
+impl Listener {
+    fn have_looked_at(&self, certificate: &str) {
+        let files = BTreeSet::from([self.storage.bundle(certificate)]);
+        if let Some(control) = self.control.upgrade() {
+            control.look_at(files);
+        }
+    }
 }
 
 impl Observer for Listener {
@@ -140,25 +165,34 @@ impl Observer for Listener {
                 certificate,
                 not_after,
             } => {
+                self.counts.stored.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(%certificate, not_after = secs(not_after), "certificate_stored");
-                let files = BTreeSet::from([self.storage.bundle(&certificate)]);
-                if let Some(control) = self.control.upgrade() {
-                    control.look_at(files);
-                }
+                self.have_looked_at(&certificate);
+            }
+            Event::Denied { host, why } => {
+                self.counts.denied.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%host, %why, "certificate_denied");
+            }
+            Event::Dropped { certificate } => {
+                tracing::warn!(%certificate, "certificate_dropped");
+                self.have_looked_at(&certificate);
             }
             Event::Failed {
                 certificate,
                 issuer,
                 error,
                 retry_at,
-            } => tracing::error!(
-                %certificate,
-                %issuer,
-                error = %chain(&*error),
-                remedy = error.remedy(),
-                retry_at = secs(retry_at),
-                "certificate_not_issued"
-            ),
+            } => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    %certificate,
+                    %issuer,
+                    error = %chain(&*error),
+                    remedy = error.remedy(),
+                    retry_at = secs(retry_at),
+                    "certificate_not_issued"
+                );
+            }
             _ => {}
         }
     }

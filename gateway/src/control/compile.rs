@@ -131,6 +131,7 @@ pub fn compile(
         slot: metrics.route_slot("", ""),
         access_log: parts.access_log,
         challenges: previous.map_or_else(Arc::default, |p| Arc::clone(&p.snapshot.challenges)),
+        on_demand: previous.map_or_else(Arc::default, |p| Arc::clone(&p.snapshot.on_demand)),
     };
     let compiled = Compiled {
         document,

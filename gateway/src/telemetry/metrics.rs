@@ -110,6 +110,17 @@ pub struct LogCounts {
     pub errors: AtomicU64,
 }
 
+/// What came of orders of certificates.
+#[derive(Debug, Default)]
+pub struct OrderCounts {
+    /// Issued, here or by another gateway that shares the storage.
+    pub stored: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+    /// Not ordered, though somebody asked for them.
+    pub denied: AtomicU64,
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -133,6 +144,7 @@ struct Shared {
     upstreams_in_force: Mutex<Option<Upstreams>>,
     certificates: Mutex<Vec<(String, i64)>>,
     staples: Mutex<Vec<(String, i64)>>,
+    orders: Arc<OrderCounts>,
 }
 
 /// How reloads went.
@@ -170,6 +182,7 @@ impl Metrics {
             upstreams_in_force: Mutex::default(),
             certificates: Mutex::default(),
             staples: Mutex::default(),
+            orders: Arc::default(),
             workers,
         });
         let registry = Registry::new();
@@ -272,6 +285,11 @@ impl Metrics {
     /// Says until when the staples of certificates count, by the names of these, Unix time.
     pub fn set_staples(&self, staples: Vec<(String, i64)>) {
         *lock(&self.shared.staples) = staples;
+    }
+
+    /// Where orders of certificates are counted.
+    pub fn order_counts(&self) -> Arc<OrderCounts> {
+        Arc::clone(&self.shared.orders)
     }
 
     /// Where the access log counts.

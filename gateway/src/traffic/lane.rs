@@ -62,6 +62,29 @@ impl Place {
         }
         work()
     }
+
+    /// Waits for something that costs nothing, and leaves its place to others meanwhile.
+    pub async fn step_aside<T>(&self, wait: impl Future<Output = T>) -> T {
+        let _aside = Aside::step(&self.0.underway);
+        wait.await
+    }
+}
+
+/// One who has left its place for a while. It comes back even if there are too many by then: it was
+/// let in before them.
+struct Aside<'p>(&'p Cell<usize>);
+
+impl<'p> Aside<'p> {
+    fn step(underway: &'p Cell<usize>) -> Self {
+        underway.set(underway.get().saturating_sub(1));
+        Self(underway)
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 impl Drop for Place {
@@ -93,6 +116,19 @@ mod tests {
         assert!(lane.enter(2).is_none());
         drop(first);
         assert!(lane.enter(2).is_some());
+    }
+
+    #[test]
+    fn who_steps_aside_makes_room() {
+        run(async {
+            let lane = Rc::new(Lane::default());
+            let first = lane.enter(1).unwrap();
+            let seen = first.step_aside(async { lane.enter(1).is_some() }).await;
+            assert!(seen);
+            assert!(lane.enter(1).is_none());
+            drop(first);
+            assert!(lane.enter(1).is_some());
+        });
     }
 
     #[test]

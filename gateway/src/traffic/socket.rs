@@ -239,6 +239,19 @@ impl Socket {
         }
     }
 
+    /// Waits for something else than the peer, within the deadline for reading.
+    pub async fn wait_for(&self, event: impl Future<Output = ()>) {
+        let mut event = std::pin::pin!(event);
+        poll_fn(|cx| {
+            if event.as_mut().poll(cx).is_ready() || self.timer.is_past(Direction::Read) {
+                return Poll::Ready(());
+            }
+            self.timer.register(Direction::Read, cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Sends bytes that no session seals, as far as they leave at once: an alert. A peer that
     /// takes nothing any more hears nothing either.
     pub fn send_plain(&self, bytes: &[u8]) {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cardea_acme::{
-    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Settings, Storage,
+    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule, Settings,
+    Storage,
 };
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, AcmeChallenge, AcmeKey, Document};
@@ -42,21 +43,27 @@ impl Acme {
                 }
             })
             .collect();
-        let certificates = document.certificates.iter().filter_map(|certificate| {
-            let order = certificate.acme.as_ref()?;
+        let mut settings = Settings::default();
+        for certificate in &document.certificates {
+            let Some(order) = &certificate.acme else {
+                continue;
+            };
             let is_asked = |issuer: &&Arc<Issuer>| {
                 let mut names = order.issuers.iter();
                 order.issuers.is_empty() || names.any(|name| name.as_str() == &*issuer.name)
             };
-            Some(Managed {
-                name: certificate.name.shared(),
-                hosts: hosts(document, certificate),
-                issuers: issuers.iter().filter(is_asked).cloned().collect(),
-            })
-        });
-        let settings = Settings {
-            certificates: certificates.collect(),
-        };
+            let name = certificate.name.shared();
+            let issuers = issuers.iter().filter(is_asked).cloned().collect();
+            match &order.on_demand {
+                Some(on_demand) => settings.on_demand.push(rule(name, on_demand, issuers)),
+                None => settings.certificates.push(Managed {
+                    name,
+                    hosts: hosts(document, certificate),
+                    issuers,
+                    is_on_demand: false,
+                }),
+            }
+        }
         let storage = PathBuf::from(&acme.storage);
         (Some(Some(Self { storage, settings })), found)
     }
@@ -64,6 +71,20 @@ impl Acme {
     /// Where the certificates are.
     pub fn storage(&self) -> Storage {
         Storage::new(self.storage.clone())
+    }
+}
+
+/// A rule for certificates that are ordered when they are asked for.
+pub(super) fn rule(name: Arc<str>, on_demand: &model::OnDemand, issuers: Vec<Arc<Issuer>>) -> Rule {
+    let allow = on_demand.allow.iter().map(|host| host.as_str().to_owned());
+    Rule {
+        name,
+        allow: allow.collect(),
+        ask: on_demand.ask.clone(),
+        certificates_max: on_demand.certificates_max as usize,
+        orders_max: on_demand.orders_max as usize,
+        orders_period: on_demand.orders_period.0,
+        issuers,
     }
 }
 

@@ -4,7 +4,7 @@
 //! Must not: serve anything of a configuration that was refused.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cardea_acme::Storage;
@@ -116,11 +116,42 @@ impl Certificates {
         changed: &BTreeSet<PathBuf>,
         document: &Document,
     ) -> Option<(Vec<String>, Vec<Diagnostic>)> {
-        if changed.is_empty() || !changed.iter().all(|file| self.files.contains(file)) {
+        let is_on_demand = |file: &PathBuf| is_on_demand(file, document);
+        let is_certificate = |file: &PathBuf| self.files.contains(file) || is_on_demand(file);
+        if changed.is_empty() || !changed.iter().all(is_certificate) {
             return None;
+        }
+        if changed.iter().any(is_on_demand) {
+            return Some(self.adopt(document));
         }
         let refreshed = self.live.refresh_files(changed, UnixTime::now());
         Some(told(&refreshed, document))
+    }
+
+    /// Serves the certificates that were ordered on demand by now, and no others of them.
+    fn adopt(&self, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
+        let names = |store: &CertificateStore| -> BTreeSet<Arc<str>> {
+            let all = store.certificates();
+            all.map(|(spec, _)| Arc::clone(&spec.name)).collect()
+        };
+        let before = self.live.load();
+        let store = match CertificateStore::build(plan(document), &before, UnixTime::now()) {
+            Ok(store) => store,
+            Err(failures) => {
+                let failed = failures.iter().map(|failure| mistake(failure, document));
+                return (Vec::new(), failed.collect());
+            }
+        };
+        let (old, new) = (names(&before), names(&store));
+        let came = new
+            .difference(&old)
+            .map(|name| format!("+ certificate {name}"));
+        let went = old
+            .difference(&new)
+            .map(|name| format!("- certificate {name}"));
+        let changes = came.chain(went).collect();
+        self.live.swap(store);
+        (changes, Vec::new())
     }
 
     /// Says in the log which certificates clients refuse for their dates, or soon will.
@@ -225,6 +256,19 @@ impl Certificates {
     }
 }
 
+/// Whether a file is a certificate that was ordered on demand.
+fn is_on_demand(file: &Path, document: &Document) -> bool {
+    let Some(acme) = &document.acme else {
+        return false;
+    };
+    let storage = Storage::new(PathBuf::from(&acme.storage));
+    let mut ordered = document.certificates.iter().filter(|certificate| {
+        let order = certificate.acme.as_ref();
+        order.is_some_and(|order| order.on_demand.is_some())
+    });
+    ordered.any(|certificate| storage.is_on_demand(file, certificate.name.as_str()))
+}
+
 /// What came of a look at the files: a line for each certificate that was replaced, a mistake for
 /// each whose new files are no good.
 fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
@@ -252,30 +296,52 @@ fn secrets(document: &Document, found: &mut Vec<Diagnostic>) -> Option<Arc<Ticke
 }
 
 /// Where a certificate is: in its files, or where the agent puts it once an authority issued it.
-fn spec(document: &Document, certificate: &model::Certificate) -> Option<CertificateSpec> {
-    let (chain, key, stands_in_for) = match (&certificate.chain, &certificate.key) {
-        (Some(chain), Some(key)) => (PathBuf::from(chain), PathBuf::from(key), None),
-        _ => {
-            let storage = PathBuf::from(&document.acme.as_ref()?.storage);
-            let bundle = Storage::new(storage).bundle(certificate.name.as_str());
-            let hosts = acme::hosts(document, certificate);
-            (bundle.clone(), bundle, Some(hosts.into()))
+/// What is ordered on demand is as many as there are by now.
+fn specs(document: &Document, certificate: &model::Certificate) -> Vec<CertificateSpec> {
+    if let (Some(chain), Some(key)) = (&certificate.chain, &certificate.key) {
+        return vec![CertificateSpec {
+            name: certificate.name.shared(),
+            chain: PathBuf::from(chain),
+            key: PathBuf::from(key),
+            default: certificate.default,
+            stands_in_for: None,
+        }];
+    }
+    let Some(acme) = &document.acme else {
+        return Vec::new();
+    };
+    let storage = Storage::new(PathBuf::from(&acme.storage));
+    let stored = |name: Arc<str>, hosts: Vec<String>| {
+        let bundle = storage.bundle(&name);
+        CertificateSpec {
+            name,
+            chain: bundle.clone(),
+            key: bundle,
+            default: certificate.default,
+            stands_in_for: Some(hosts.into()),
         }
     };
-    Some(CertificateSpec {
-        name: certificate.name.shared(),
-        chain,
-        key,
-        default: certificate.default,
-        stands_in_for,
-    })
+    let on_demand = certificate
+        .acme
+        .as_ref()
+        .and_then(|it| it.on_demand.as_ref());
+    let Some(on_demand) = on_demand else {
+        let hosts = acme::hosts(document, certificate);
+        return vec![stored(certificate.name.shared(), hosts)];
+    };
+    let rule = acme::rule(certificate.name.shared(), on_demand, Vec::new());
+    let hosts = storage.on_demand(&rule.name).into_iter();
+    hosts
+        .filter(|host| rule.allows(host))
+        .map(|host| stored(cardea_acme::on_demand_name(&rule.name, &host), vec![host]))
+        .collect()
 }
 
 fn plan(document: &Document) -> Plan {
     let certificates = document
         .certificates
         .iter()
-        .filter_map(|certificate| spec(document, certificate));
+        .flat_map(|certificate| specs(document, certificate));
     let hosts = document.domains.iter().flat_map(|domain| {
         let certificate = domain.certificate.as_ref();
         let assigned = move |host: &Located<HostPattern>| HostAssignment {

@@ -375,6 +375,14 @@ fn certificates(shared: &Shared, families: &mut Families) {
     for (name, expiry) in lock(&shared.staples).iter() {
         families.add(Metric::StapleExpiry, &[name], *expiry as f64);
     }
+    let orders = &shared.orders;
+    for (result, count) in [
+        ("stored", &orders.stored),
+        ("failed", &orders.failed),
+        ("denied", &orders.denied),
+    ] {
+        families.add_count(Metric::CertificateOrders, &[result], shared_value(count));
+    }
 }
 
 fn reloads(reloads: Reloads, families: &mut Families) {

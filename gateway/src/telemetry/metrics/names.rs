@@ -126,6 +126,8 @@ metrics! {
         "When the certificate expires, Unix time."
     StapleExpiry "cardea_certificate_staple_expiry_seconds" Gauge ["certificate"]
         "Until when the authority's word counts that is stapled to handshakes, Unix time."
+    CertificateOrders "cardea_certificate_orders_total" Counter ["result"]
+        "Orders of certificates: stored, failed attempts, and denied to those who asked by a handshake."
 
     LogLines "cardea_access_log_lines_total" Counter []
         "Access-log lines written."

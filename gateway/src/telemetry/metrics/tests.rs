@@ -271,6 +271,7 @@ fn in_force(metrics: &Metrics) {
     metrics.set_upstreams(&upstreams);
     metrics.set_certificates(vec![("main \"a\"\n".to_owned(), 2_000_000_000)]);
     metrics.set_staples(vec![("main".to_owned(), 1_900_000_000)]);
+    metrics.order_counts().denied.store(2, Ordering::Relaxed);
 }
 
 #[test]
@@ -286,7 +287,8 @@ fn what_is_not_counted_is_looked_up() {
         cardea_upstream_connections_open{upstream="api"} 0
         cardea_upstream_ejections_total{upstream="api"} 3
         cardea_certificate_expiry_seconds{certificate="main \"a\"\n"} 2000000000
-        cardea_certificate_staple_expiry_seconds{certificate="main"} 1900000000"#,
+        cardea_certificate_staple_expiry_seconds{certificate="main"} 1900000000
+        cardea_certificate_orders_total{result="denied"} 2"#,
     );
 }
 

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cardea_acme::Challenges;
+use cardea_acme::{Challenges, OnDemand};
 use cardea_certs::greeting::Refused;
 use rustls::ServerConfig;
 use rustls::server::Accepted;
@@ -40,12 +40,17 @@ pub(super) async fn make(
     let place = place.ok_or(HandshakeEnd::Refused)?;
     socket.set_deadline(Direction::Read, plan.handshake_timeout);
     socket.set_deadline(Direction::Write, plan.handshake_timeout);
-    let challenges = Arc::clone(&worker.snapshot.load().challenges);
+    let snapshot = worker.snapshot.load();
+    let orders = Orders {
+        challenges: Arc::clone(&snapshot.challenges),
+        on_demand: Arc::clone(&snapshot.on_demand),
+    };
+    drop(snapshot);
     let turns = Turns {
         place: &place,
         worker,
     };
-    let met = meet(&turns, &challenges, plan, tls, socket, client).await;
+    let met = meet(&turns, &orders, plan, tls, socket, client).await;
     drop(place);
     if let Err(failure) = met {
         let end = failure.end();
@@ -81,9 +86,15 @@ impl Turns<'_> {
     }
 }
 
+/// What handshakes have to do with orders of certificates.
+struct Orders {
+    challenges: Arc<Challenges>,
+    on_demand: Arc<OnDemand>,
+}
+
 async fn meet(
     turns: &Turns<'_>,
-    challenges: &Challenges,
+    orders: &Orders,
     plan: &ListenerPlan,
     tls: &ListenerTls,
     socket: &mut Socket,
@@ -98,8 +109,16 @@ async fn meet(
     let hello = accepted.client_hello();
     let server_name = hello.server_name();
     if Challenges::is_asked_in(&hello) {
-        let proof = server_name.and_then(|name| challenges.handshake(name));
+        let proof = server_name.and_then(|name| orders.challenges.handshake(name));
         return Err(show_proof(socket, accepted, proof).await);
+    }
+    if let Some(name) = server_name
+        && !tls.certificates.has_name(name)
+        && let Some(wish) = orders.on_demand.wish(name)
+    {
+        // What does not come in time is there for the next attempt.
+        let wait = socket.wait_for(wish.settled());
+        turns.place.step_aside(wait).await;
     }
     if tls.refuses(server_name) {
         turn_away(socket, Refused::unknown_name());
