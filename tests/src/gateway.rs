@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -334,14 +335,28 @@ fn complete(config: &str, values: Values<'_>) -> String {
     text
 }
 
-/// An address that was free a moment ago, for listeners that cannot choose their port.
+/// Ports that the kernel gives to nobody by itself: below those of connections and of port 0.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// An address that nobody uses and no other test is told, for listeners that cannot choose their
+/// port.
 ///
 /// # Panics
 /// If there is none.
 #[track_caller]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("a bound socket")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Where another run of the tests is unlikely to begin.
+    let begin = std::process::id().wrapping_mul(97);
+    let ports = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..ports {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
+        let port = PORTS.start + number as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return (Ipv4Addr::LOCALHOST, port).into();
+        }
+    }
+    panic!("no port is free");
 }
 
 /// The sum of the series of a metric in an exposition that have all these labels.
