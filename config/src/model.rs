@@ -50,7 +50,7 @@ mod value;
 
 pub use acme::{
     Acme, AcmeChallenge, AcmeDirectory, AcmeKey, CertificateOrder, DnsExec, DnsHttp, DnsSolver,
-    ExternalAccount, Issuer, OnDemand,
+    DnsUpdate, ExternalAccount, Issuer, OnDemand, UpdateAlgorithm,
 };
 pub use listener::{Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts};
 pub use log_level::{LogDirectives, LogLevel};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cardea_tests::gateway::{Site, free_address};
+use cardea_tests::named::{self, Named};
 use cardea_tests::origin::Connection;
 use cardea_tests::pebble::{Pebble, Wishes};
 use cardea_tests::{Client, Gateway, Origin, origin, tls, tool, wait};
@@ -25,21 +26,22 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self::with(0, false)
+        Self::with(|_| ())
     }
 
-    fn with(nonces_refused: u8, external_accounts: bool) -> Self {
-        let (http, tls) = (free_address(), free_address());
-        let pebble = Pebble::start(&Wishes {
-            http,
-            tls,
-            nonces_refused,
-            external_accounts,
-        });
+    fn with(wish: impl FnOnce(&mut Wishes)) -> Self {
+        let mut wishes = Wishes {
+            http: free_address(),
+            tls: free_address(),
+            nonces_refused: 0,
+            dns: None,
+            external_accounts: false,
+        };
+        wish(&mut wishes);
         Self {
-            pebble,
-            http,
-            tls,
+            pebble: Pebble::start(&wishes),
+            http: wishes.http,
+            tls: wishes.tls,
             origin: Origin::echo(),
         }
     }
@@ -240,8 +242,37 @@ echo "$1" >> calls
 }
 
 #[test]
+fn wildcards_are_proved_by_telling_the_name_server() {
+    let named = Named::start();
+    let fixture = Fixture::with(|wishes| wishes.dns = Some(named.address));
+    let issuer = |key: &str, secret: &str| {
+        format!(
+            ", challenge: {{ dns-01: {{ rfc2136: {{ server: \"{}\", key: {key}, secret: \"{secret}\", propagation: 0s }} }} }}",
+            named.address
+        )
+    };
+    let certificates = "[{ name: wild, acme: { hosts: [\"*.w.test\", w.test] } }]";
+    let refused = |key: &str, secret: &str, why: &str| {
+        let gateway = fixture.gateway(&issuer(key, secret), certificates);
+        let line = gateway.stderr.wait_for("the refusal", |text| {
+            let mut lines = text.lines().map(str::to_owned);
+            lines.find(|line| line.contains("certificate_not_issued"))
+        });
+        assert!(line.contains(why), "{line}");
+    };
+    refused("may", "b3RoZXI=", "not that key with that secret");
+    refused("may-not", named::SECRET, "the key may not change that name");
+    let _gateway = fixture.gateway(&issuer("may", named::SECRET), certificates);
+    fixture.waits_for(fixture.tls, "x.w.test");
+    // Nothing is left of it. Two records of one name stood beside each other.
+    wait::until_true("the records are taken away", || {
+        named.records("_acme-challenge.w.test").is_empty()
+    });
+}
+
+#[test]
 fn nonces_that_are_refused_do_no_harm() {
-    let fixture = Fixture::with(50, false);
+    let fixture = Fixture::with(|wishes| wishes.nonces_refused = 50);
     let gateway = fixture.gateway("", "[{ name: a, acme: { hosts: [a.test] } }]");
     fixture.waits_for(fixture.tls, "a.test");
     assert_eq!(count(&gateway, "certificate_not_issued"), 0);
@@ -249,7 +280,7 @@ fn nonces_that_are_refused_do_no_harm() {
 
 #[test]
 fn an_account_may_have_to_belong_to_another() {
-    let fixture = Fixture::with(0, true);
+    let fixture = Fixture::with(|wishes| wishes.external_accounts = true);
     let certificates = "[{ name: a, acme: { hosts: [a.test] } }]";
     let refused = fixture.gateway("", certificates);
     let line = refused.stderr.wait_for("the refusal", |text| {
@@ -431,6 +462,16 @@ fn what_makes_no_sense_is_told() {
     check(acme, "chain: x", "has no `key`");
     let without = acme.replace(", terms_agreed: true", "");
     check(&without, "acme: { hosts: [a.test] }", "terms");
+    let update = "challenge: { dns-01: { rfc2136: { server: x, key: k, secret: \"?\" } } }";
+    let keyless = acme.replace(
+        "terms_agreed: true",
+        &format!("terms_agreed: true, {update}"),
+    );
+    check(
+        &keyless,
+        "acme: { hosts: [a.test] }",
+        "`secret` of issuer `le` is no base64",
+    );
     let plain = acme.replace("directory: letsencrypt", "directory: \"http://x/\"");
     check(
         &plain,

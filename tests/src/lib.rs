@@ -13,6 +13,7 @@ pub mod client;
 pub mod gateway;
 pub mod message;
 pub mod name_server;
+pub mod named;
 pub mod origin;
 pub mod pebble;
 pub mod process;

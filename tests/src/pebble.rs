@@ -35,6 +35,8 @@ pub struct Wishes {
     pub tls: SocketAddr,
     /// Good nonces that it refuses, in percent.
     pub nonces_refused: u8,
+    /// The name server it asks; one of its own if none, which takes records at `records`.
+    pub dns: Option<SocketAddr>,
     /// Whether accounts have to belong to another, `kid-1` with the key `zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W`.
     pub external_accounts: bool,
 }
@@ -94,12 +96,12 @@ impl Pebble {
                     "-config",
                     &file("pebble.json"),
                     "-dnsserver",
-                    &dns.to_string(),
+                    &wishes.dns.unwrap_or(dns).to_string(),
                 ])
                 .env("PEBBLE_VA_NOSLEEP", "1")
                 .env("PEBBLE_WFE_NONCEREJECT", wishes.nonces_refused.to_string()),
         );
-        for address in [listen, records, dns] {
+        for address in [listen, management, records, dns] {
             wait::until_true("the authority listens", || {
                 TcpStream::connect(address).is_ok()
             });

@@ -125,7 +125,7 @@ impl Error {
             Self::NoChallenge { .. } => {
                 "Use one of those for the issuer; wildcards need dns-01.".to_owned()
             }
-            Self::Solver { .. } => "Run it by hand, as the gateway's user.".to_owned(),
+            Self::Solver { .. } => "Do the same by hand, as the gateway's user.".to_owned(),
             Self::Make { .. } => "Report this with the configuration that led to it.".to_owned(),
             Self::Useless(_) | Self::NotCovered { .. } => {
                 "Ask the authority; the certificate in use stays.".to_owned()

@@ -33,8 +33,8 @@ pub use challenges::Challenges;
 pub use error::Error;
 pub use on_demand::{Denial, OnDemand, Wish};
 pub use settings::{
-    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule, Settings,
-    on_demand_name,
+    Challenge, Credentials, DnsHand, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule,
+    Settings, UpdateAlgorithm, UpdateKey, on_demand_name,
 };
 pub use staples::{StapleError, StapleEvent, StapleStatus, Stapler};
 pub use storage::Storage;

@@ -197,7 +197,7 @@ impl Job<'_> {
         self.lay_out(access, order, laid).await?;
         if !laid.is_empty() {
             let seen_after = match &self.issuer.challenge {
-                Challenge::Dns01(solver) => solver.propagation(),
+                Challenge::Dns01(solver) => solver.propagation,
                 // The authority may come to any gateway that shares the storage.
                 Challenge::Http01 | Challenge::TlsAlpn01 => CHALLENGES_EVERY.mul_f64(2.5),
             };

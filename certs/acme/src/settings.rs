@@ -1,5 +1,6 @@
 //! What an agent is told to do.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,38 +123,86 @@ pub enum Challenge {
     Dns01(DnsSolver),
 }
 
+/// Who puts records into the DNS, and how long that takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSolver {
+    /// Who does it.
+    pub by: DnsHand,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How long the record takes to be seen everywhere.
+    pub propagation: Duration,
+}
+
 /// Who puts records into the DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DnsSolver {
-    /// A program: run with `present` or `cleanup`, the record's name and its value.
-    Exec {
-        /// The program and its first arguments.
-        command: Vec<String>,
-        /// How long it may take.
-        timeout: Duration,
-        /// How long the record takes to be seen everywhere.
-        propagation: Duration,
-    },
+pub enum DnsHand {
+    /// A program, with its first arguments: run with `present` or `cleanup`, the record's name and
+    /// its value.
+    Exec(Vec<String>),
     /// A service that takes what lego's `httpreq` provider sends.
     Http {
         /// Its URL; `/present` and `/cleanup` are below it.
         url: String,
         /// Its user and password.
         credentials: Option<Credentials>,
-        /// How long it may take.
-        timeout: Duration,
-        /// How long the record takes to be seen everywhere.
-        propagation: Duration,
+    },
+    /// The name server itself (RFC 2136), told in messages that a key signs (RFC 8945).
+    Update {
+        /// Its name or address, with the port.
+        server: String,
+        /// The zone of the records; the server is asked where there is none.
+        zone: Option<String>,
+        /// The key that the server knows us by.
+        key: UpdateKey,
     },
 }
 
+/// A key that the gateway and a name server share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpdateKey {
+    /// Its name.
+    pub name: String,
+    /// What it is used for.
+    pub algorithm: UpdateAlgorithm,
+    /// The key itself.
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
+/// How messages to a name server are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateAlgorithm {
+    /// HMAC with SHA-256.
+    HmacSha256,
+    /// HMAC with SHA-384.
+    HmacSha384,
+    /// HMAC with SHA-512.
+    HmacSha512,
+}
+
+impl fmt::Debug for UpdateKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("UpdateKey")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A user and a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
     pub user: String,
     /// The password.
     pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The kind of key to make.

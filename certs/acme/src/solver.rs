@@ -1,9 +1,9 @@
-//! Records in the DNS, put there and taken away by somebody who can: a program, or a service.
+//! Records in the DNS, put there and taken away by somebody who can: a program, a service, or the
+//! name server itself.
 //!
 //! Must not: wait without end, or trust what they print.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -12,7 +12,9 @@ use hyper_util::rt::TokioExecutor;
 use tokio::process::Command;
 
 use crate::error::Error;
-use crate::settings::{Credentials, DnsSolver};
+use crate::settings::{Credentials, DnsHand, DnsSolver};
+
+mod update;
 
 /// How much of what a solver says goes into an error, bytes.
 const SAID_BYTES_MAX: usize = 1024;
@@ -36,15 +38,6 @@ impl Action {
     }
 }
 
-impl DnsSolver {
-    /// How long a record takes to be seen everywhere.
-    pub(crate) fn propagation(&self) -> Duration {
-        match self {
-            Self::Exec { propagation, .. } | Self::Http { propagation, .. } => *propagation,
-        }
-    }
-}
-
 /// Puts the record of a host into the DNS.
 pub(crate) async fn present(solver: &DnsSolver, host: &str, value: &str) -> Result<(), Error> {
     act(solver, Action::Present, host, value).await
@@ -57,22 +50,25 @@ pub(crate) async fn clean_up(solver: &DnsSolver, host: &str, value: &str) -> Res
 
 async fn act(solver: &DnsSolver, action: Action, host: &str, value: &str) -> Result<(), Error> {
     let record = format!("_acme-challenge.{host}.");
-    let (work, timeout): (std::pin::Pin<Box<dyn Future<Output = _> + Send>>, _) = match solver {
-        DnsSolver::Exec {
-            command, timeout, ..
-        } => (Box::pin(run(command, action, &record, value)), *timeout),
-        DnsSolver::Http {
-            url,
-            credentials,
-            timeout,
-            ..
-        } => {
-            let call = call(url, credentials.as_ref(), action, &record, value);
-            (Box::pin(call), *timeout)
+    let work = async {
+        match &solver.by {
+            DnsHand::Exec(command) => run(command, action, &record, value).await,
+            DnsHand::Http { url, credentials } => {
+                call(url, credentials.as_ref(), action, &record, value).await
+            }
+            DnsHand::Update { server, zone, key } => {
+                update::update(server, zone.as_deref(), key, action, &record, value).await
+            }
         }
     };
-    let done = tokio::time::timeout(timeout, work).await;
-    let done = done.unwrap_or_else(|_| Err(format!("it took longer than {} s", timeout.as_secs())));
+    let done = tokio::time::timeout(solver.timeout, work).await;
+    let late = |_| {
+        Err(format!(
+            "it took longer than {} s",
+            solver.timeout.as_secs()
+        ))
+    };
+    let done = done.unwrap_or_else(late);
     done.map_err(|detail| Error::Solver {
         action: match action {
             Action::Present => "add",

@@ -172,6 +172,8 @@ pub enum DnsSolver {
     Exec(DnsExec),
     /// A service that takes what lego's `httpreq` provider sends.
     Http(DnsHttp),
+    /// The name server itself, told by dynamic updates (RFC 2136).
+    Rfc2136(DnsUpdate),
 }
 
 /// A program that puts records into the DNS.
@@ -207,6 +209,45 @@ pub struct DnsHttp {
     /// How long a record takes to be seen everywhere.
     #[serde(default = "propagation")]
     pub propagation: Period,
+}
+
+/// A name server that takes dynamic updates (RFC 2136) which a key signs (TSIG, RFC 8945).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DnsUpdate {
+    /// The primary server of the zone: its name or address, with a port if it is not 53.
+    pub server: String,
+    /// The zone of the records. The server is asked where there is none.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// The name of the key, as in the server's configuration.
+    pub key: String,
+    /// The key's secret, in base64.
+    pub secret: SecretText,
+    /// What the key is used for.
+    #[serde(default)]
+    pub algorithm: UpdateAlgorithm,
+    /// How long an update may take.
+    #[serde(default = "solver_timeout", deserialize_with = "text::positive")]
+    pub timeout: Period,
+    /// How long a record takes to be seen everywhere: at the zone's other servers.
+    #[serde(default = "propagation")]
+    pub propagation: Period,
+}
+
+/// How updates are signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateAlgorithm {
+    /// HMAC with SHA-256.
+    #[default]
+    #[serde(rename = "hmac-sha256")]
+    HmacSha256,
+    /// HMAC with SHA-384.
+    #[serde(rename = "hmac-sha384")]
+    HmacSha384,
+    /// HMAC with SHA-512.
+    #[serde(rename = "hmac-sha512")]
+    HmacSha512,
 }
 
 const fn solver_timeout() -> Period {

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cardea_acme::{
-    Challenge, Credentials, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule, Settings,
-    Storage,
+    Challenge, Credentials, DnsHand, DnsSolver, ExternalAccount, Issuer, KeyKind, Managed, Rule,
+    Settings, Storage, UpdateAlgorithm, UpdateKey,
 };
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, AcmeChallenge, AcmeKey, Document};
 use cardea_config::origin::Located;
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 
 use super::Found;
 
@@ -128,7 +128,7 @@ fn compile_issuer(issuer: &Located<model::Issuer>) -> Result<Issuer, Box<Diagnos
         contact: issuer.contact.clone(),
         external_account,
         profile: issuer.profile.clone(),
-        challenge: challenge(&issuer.challenge),
+        challenge: challenge(issuer)?,
         key: match issuer.key {
             AcmeKey::P256 => KeyKind::P256,
             AcmeKey::P384 => KeyKind::P384,
@@ -139,26 +139,64 @@ fn compile_issuer(issuer: &Located<model::Issuer>) -> Result<Issuer, Box<Diagnos
     })
 }
 
-fn challenge(challenge: &AcmeChallenge) -> Challenge {
-    match challenge {
-        AcmeChallenge::Http01 => Challenge::Http01,
-        AcmeChallenge::TlsAlpn01 => Challenge::TlsAlpn01,
-        AcmeChallenge::Dns01(model::DnsSolver::Exec(exec)) => Challenge::Dns01(DnsSolver::Exec {
-            command: exec.command.clone(),
-            timeout: exec.timeout.0,
-            propagation: exec.propagation.0,
-        }),
-        AcmeChallenge::Dns01(model::DnsSolver::Http(http)) => Challenge::Dns01(DnsSolver::Http {
-            url: http.url.clone(),
-            credentials: http.user.as_ref().map(|user| Credentials {
-                user: user.clone(),
-                password: http
-                    .password
-                    .as_ref()
-                    .map_or_else(Default::default, |secret| secret.value().to_owned().into()),
-            }),
-            timeout: http.timeout.0,
-            propagation: http.propagation.0,
-        }),
-    }
+fn challenge(issuer: &Located<model::Issuer>) -> Result<Challenge, Box<Diagnostic>> {
+    let solver = match &issuer.challenge {
+        AcmeChallenge::Http01 => return Ok(Challenge::Http01),
+        AcmeChallenge::TlsAlpn01 => return Ok(Challenge::TlsAlpn01),
+        AcmeChallenge::Dns01(solver) => solver,
+    };
+    let (by, timeout, propagation) = match solver {
+        model::DnsSolver::Exec(exec) => {
+            let by = DnsHand::Exec(exec.command.clone());
+            (by, exec.timeout, exec.propagation)
+        }
+        model::DnsSolver::Http(http) => {
+            let by = DnsHand::Http {
+                url: http.url.clone(),
+                credentials: http.user.as_ref().map(|user| Credentials {
+                    user: user.clone(),
+                    password: http
+                        .password
+                        .as_ref()
+                        .map_or_else(Default::default, |secret| secret.value().to_owned().into()),
+                }),
+            };
+            (by, http.timeout, http.propagation)
+        }
+        model::DnsSolver::Rfc2136(update) => {
+            let by = DnsHand::Update {
+                server: update.server.clone(),
+                zone: update.zone.clone(),
+                key: update_key(issuer, update)?,
+            };
+            (by, update.timeout, update.propagation)
+        }
+    };
+    Ok(Challenge::Dns01(DnsSolver {
+        by,
+        timeout: timeout.0,
+        propagation: propagation.0,
+    }))
+}
+
+fn update_key(
+    issuer: &Located<model::Issuer>,
+    update: &model::DnsUpdate,
+) -> Result<UpdateKey, Box<Diagnostic>> {
+    let secret = BASE64.decode(update.secret.value().trim().as_bytes());
+    let secret = secret.ok().filter(|secret| !secret.is_empty());
+    let secret = secret.ok_or_else(|| {
+        let message = format!("the `secret` of issuer `{}` is no base64", issuer.name);
+        Diagnostic::error("E-update-key", Some(issuer.origin), message)
+            .remedy("write it as `tsig-keygen` or `keymgr` prints it")
+    })?;
+    Ok(UpdateKey {
+        name: update.key.clone(),
+        algorithm: match update.algorithm {
+            model::UpdateAlgorithm::HmacSha256 => UpdateAlgorithm::HmacSha256,
+            model::UpdateAlgorithm::HmacSha384 => UpdateAlgorithm::HmacSha384,
+            model::UpdateAlgorithm::HmacSha512 => UpdateAlgorithm::HmacSha512,
+        },
+        secret: secret.into(),
+    })
 }
