@@ -16,6 +16,7 @@ pub mod peer;
 pub mod provider;
 pub mod resumption;
 pub mod server;
+pub mod vault;
 
 mod error;
 mod files;

@@ -23,7 +23,7 @@ mod secrets;
 mod sessions;
 mod tickets;
 
-pub use secrets::TicketSecrets;
+pub use secrets::{TicketSecrets, read_secret};
 
 use sessions::{ScopedSessions, SessionMemory};
 use tickets::{ScopedTickets, TicketKeys};

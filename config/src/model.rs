@@ -100,6 +100,8 @@ section! {
         pub policies: Policies = Policies::default(),
         /// Where the gateway listens.
         pub listeners: Vec<Located<Listener>> = Vec::new(),
+        /// A Redis that several gateways share.
+        pub redis: Option<Located<Redis>> = None,
         /// How sessions of TLS are kept.
         pub tls_sessions: TlsSessions = TlsSessions::default(),
         /// Whether what authorities say about certificates is stapled to handshakes (OCSP), or
@@ -128,6 +130,33 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D:
     }
     let workers = Option::<Workers>::deserialize(deserializer)?;
     Ok(workers.map(|workers| workers.0))
+}
+
+/// A Redis that several gateways share. Nothing gets there that is not sealed with `secret`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Where it is: `redis://HOST:6379/0`, or `rediss://` for TLS.
+    pub url: SecretText,
+    /// A file of 32 random bytes or more, the same at all gateways.
+    pub secret: FilePath,
+    /// A PEM file with the authorities to trust for `rediss`; those of the system if not set.
+    #[serde(default)]
+    pub trust: Option<FilePath>,
+    /// What the names of all keys begin with.
+    #[serde(default = "cardea")]
+    pub prefix: String,
+    /// How long it may take to answer.
+    #[serde(default = "two_seconds", deserialize_with = "text::positive")]
+    pub timeout: Period,
+}
+
+fn cardea() -> String {
+    "cardea".to_owned()
+}
+
+const fn two_seconds() -> Period {
+    Period::from_secs(2)
 }
 
 section! {

@@ -15,6 +15,7 @@ pub mod endpoints;
 
 pub mod outlets;
 pub(crate) mod service_manager;
+mod sessions;
 mod staples;
 pub mod status;
 
@@ -33,10 +34,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use acme::AcmeAgent;
+use compile::redis::SharedRedis;
 use compile::{BindKey, Compiled, settings};
 use endpoints::EndpointsSupervisor;
 use listen::Bound;
 use reload::Cause;
+use sessions::SharedSessions;
 use staples::Staples;
 
 use crate::admin::Admin;
@@ -79,6 +82,7 @@ pub struct Control {
     published: Arc<Published>,
     crew: Arc<Crew>,
     acme: AcmeAgent,
+    sessions: SharedSessions,
     staples: Staples,
     state: Mutex<State>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -186,6 +190,7 @@ impl Control {
             published,
             crew,
             acme,
+            sessions: SharedSessions::default(),
             staples,
             state: Mutex::new(State {
                 compiled,
@@ -345,10 +350,24 @@ impl Control {
         self.metrics.reload_applied(generation);
         let acme = self.state().compiled.acme.clone();
         self.acme.configure(acme.as_ref(), &self.this);
+        self.share_sessions();
         self.metrics.set_upstreams(&self.state().compiled.upstreams);
         let document = Arc::clone(&self.state().compiled.document);
         self.staples.configure(&document);
         self.note_certificates();
+    }
+
+    fn share_sessions(&self) {
+        let state = self.state();
+        let Compiled {
+            redis,
+            certificates,
+            document,
+            ..
+        } = &state.compiled;
+        let redis = redis.as_ref().filter(|_| document.tls_sessions.redis);
+        let vault = redis.map(SharedRedis::vault);
+        self.sessions.configure(vault, certificates.resumption());
     }
 
     /// The certificates in use may be others than before.

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 mod on_demand;
+mod redis;
 mod refusals;
 
 /// An authority, and gateways it looks for proof at.

@@ -17,6 +17,7 @@ pub mod named;
 pub mod origin;
 pub mod pebble;
 pub mod process;
+pub mod redis;
 pub mod responder;
 pub mod tls;
 pub mod tool;

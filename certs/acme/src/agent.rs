@@ -82,6 +82,10 @@ pub enum Event {
         /// Its name.
         certificate: Arc<str>,
     },
+    /// What other gateways do is not heard of any more, nor they of us.
+    NotShared(Arc<Error>),
+    /// It is again.
+    SharedAgain,
     /// A certificate could not be had.
     Failed {
         /// Its name.
@@ -235,7 +239,22 @@ impl Drop for Agent {
 
 /// Answers what other gateways put into the storage.
 async fn follow(shared: Arc<Shared>) {
+    let mut is_failing = false;
     loop {
+        let storage = shared.storage.clone();
+        // Redis may take its time, and others use this thread.
+        let followed = tokio::task::spawn_blocking(move || storage.follow()).await;
+        match followed {
+            Ok(Err(error)) if !is_failing => {
+                is_failing = true;
+                shared.observer.on_event(Event::NotShared(Arc::new(error)));
+            }
+            Ok(Ok(())) if is_failing => {
+                is_failing = false;
+                shared.observer.on_event(Event::SharedAgain);
+            }
+            _ => {}
+        }
         // A storage that cannot be read is told by whoever orders; here it is tried again.
         let _ = shared.challenges.follow(&shared.storage);
         tokio::time::sleep(CHALLENGES_EVERY).await;

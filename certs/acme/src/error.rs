@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use cardea_certs::vault::VaultError;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,6 +18,10 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+
+    /// What gateways share cannot be read or written.
+    #[error("what gateways share cannot be reached")]
+    Shared(#[from] VaultError),
 
     /// Something in the storage is not what was put there.
     #[error("{} is damaged", path.display())]
@@ -106,6 +112,16 @@ impl Error {
     /// What an operator can do about it.
     pub fn remedy(&self) -> String {
         match self {
+            Self::Shared(VaultError::Foreign { .. }) => {
+                "Give all gateways the same `redis.secret`, or those of another a `prefix` of their \
+                 own."
+                    .to_owned()
+            }
+            Self::Shared(_) => {
+                "Look whether Redis is up and can be reached from here; nothing is ordered without \
+                 its locks."
+                    .to_owned()
+            }
             Self::Storage { path, .. } => format!(
                 "Let the gateway's user write to {}, and look at the space on the disk.",
                 path.display()

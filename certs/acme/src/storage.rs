@@ -1,4 +1,5 @@
-//! Where accounts, keys and certificates are kept: a directory, of one gateway or of several.
+//! Where accounts, keys and certificates are kept: a directory, of one gateway or of several, or of
+//! each of several that share a Redis.
 //!
 //! Every file is whole or as it was before, whenever a process is killed. Locks are the kernel's:
 //! they end with their process.
@@ -9,14 +10,20 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cardea_certs::vault::{Vault, VaultLock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::settings::on_demand_name;
+
+mod mirror;
+
+use mirror::Mirror;
 
 /// The largest file that is read, bytes: far above any chain.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -25,21 +32,39 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const DRAFT_SECS_MAX: u64 = 3600;
 
 /// A directory for what an agent keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Storage {
     root: PathBuf,
+    mirror: Option<Arc<Mirror>>,
 }
 
 /// The right to work on something, until it is dropped or its process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    _shared: Option<VaultLock>,
 }
 
 impl Storage {
     /// A storage in a directory, which is made when it is first needed.
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, mirror: None }
+    }
+
+    /// A storage whose files and locks are shared with all who have the same Redis.
+    pub fn shared(root: PathBuf, vault: Arc<Vault>) -> Self {
+        Self {
+            root,
+            mirror: Some(Arc::new(Mirror::new(vault))),
+        }
+    }
+
+    /// Takes over what other gateways wrote. Blocks.
+    pub(crate) fn follow(&self) -> Result<(), Error> {
+        match &self.mirror {
+            Some(mirror) => mirror.follow(self),
+            None => Ok(()),
+        }
     }
 
     /// The file that a certificate is in, with its key: where it is, or will be.
@@ -125,6 +150,24 @@ impl Storage {
 
     /// Writes a file that only its user can read.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.change(path, || self.write_here(path, bytes))
+    }
+
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.change(path, || self.remove_here(path))
+    }
+
+    fn change(&self, path: &Path, here: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let Some(mirror) = &self.mirror else {
+            return here();
+        };
+        let mut state = mirror.state();
+        here()?;
+        mirror.tell(&mut state, self, path);
+        Ok(())
+    }
+
+    fn write_here(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         static DRAFTS: AtomicU64 = AtomicU64::new(0);
         let directory = self.directory_of(path)?;
         let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +199,7 @@ impl Storage {
         self.write(path, &Zeroizing::new(bytes))
     }
 
-    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+    fn remove_here(&self, path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
             _ => Ok(()),
@@ -196,10 +239,25 @@ impl Storage {
             .open(&path)
             .map_err(|source| failed(&path, source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(failed(&path, source)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => return Err(failed(&path, source)),
         }
+        let shared = match &self.mirror {
+            Some(mirror) => {
+                let Some(lock) = mirror.try_lock(what)? else {
+                    return Ok(None);
+                };
+                // What the last one with the lock wrote counts.
+                mirror.follow(self)?;
+                Some(lock)
+            }
+            None => None,
+        };
+        Ok(Some(Lock {
+            _file: file,
+            _shared: shared,
+        }))
     }
 
     /// The directory of a file, which is there after this, for its user alone.

@@ -30,16 +30,24 @@ pub(super) struct Secret(hkdf::Prk);
 impl TicketSecrets {
     /// Reads secrets from files; none make every gateway keep to its own.
     pub fn load(paths: &[PathBuf]) -> Result<Self, Error> {
-        let contents = read(paths)?;
+        Ok(Self::derive(&read(paths)?, paths))
+    }
+
+    /// Secrets that were agreed on elsewhere.
+    pub fn of(contents: &[Zeroizing<Vec<u8>>]) -> Self {
+        Self::derive(contents, &[])
+    }
+
+    fn derive(contents: &[Zeroizing<Vec<u8>>], paths: &[PathBuf]) -> Self {
         let secrets = contents.iter().map(|content| {
             let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"cardea ticket secret");
             Secret(salt.extract(content))
         });
-        Ok(Self {
+        Self {
             secrets: secrets.collect(),
             paths: paths.to_vec(),
-            hash: hash(&contents),
-        })
+            hash: hash(contents),
+        }
     }
 
     /// The files that they were read from.
@@ -54,6 +62,12 @@ impl TicketSecrets {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter()
+    }
+}
+
+impl PartialEq for TicketSecrets {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
     }
 }
 
@@ -92,10 +106,11 @@ fn hash(contents: &[Zeroizing<Vec<u8>>]) -> ContentHash {
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
-    paths.iter().map(|path| read_one(path)).collect()
+    paths.iter().map(|path| read_secret(path)).collect()
 }
 
-fn read_one(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// Reads a secret that gateways share: long enough, and not for everybody to read.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let content = files::read(path, UnixTime::now())?;
     if content.bytes.len() < SECRET_BYTES_MIN {
         return Err(Error::ShortSecret {

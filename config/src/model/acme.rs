@@ -21,6 +21,10 @@ pub struct Acme {
     /// The directory for accounts, keys and certificates. Gateways that share it agree on who
     /// orders, and all of them answer what an authority asks.
     pub storage: FilePath,
+    /// Whether what is in it, and its locks, are shared by way of `redis` as well, by gateways that
+    /// have directories of their own.
+    #[serde(default)]
+    pub redis: bool,
     /// The authorities.
     pub issuers: Vec<Located<Issuer>>,
 }

@@ -88,6 +88,8 @@ super::section! {
         /// one of them is resumed at another. The first one is used, the others still count. Each
         /// gateway keeps to itself, with keys that never leave its memory, if empty.
         pub secrets: Vec<FilePath> = Vec::new(),
+        /// Whether gateways agree on secrets by way of `redis` instead: one for each day.
+        pub redis: bool = false,
     }
 }
 

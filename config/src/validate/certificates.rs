@@ -14,6 +14,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
     let mut names = Names::of("certificate");
     let mut default: Option<Origin> = None;
     issuers(document, found);
+    shared(document, found);
     let hosts = if document.acme.is_some() {
         chosen_hosts(document)
     } else {
@@ -43,6 +44,24 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
                 .remedy("keep `default: true` at one"),
             );
         }
+    }
+}
+
+/// What gateways share by way of Redis, if there is one.
+fn shared(document: &Document, found: &mut Vec<Diagnostic>) {
+    let acme = document.acme.as_ref().is_some_and(|acme| acme.redis);
+    let sessions = &document.tls_sessions;
+    for (section, wants) in [("acme", acme), ("tls_sessions", sessions.redis)] {
+        if wants && document.redis.is_none() {
+            let message = format!("`{section}` is to be shared, and there is no `redis` section");
+            let problem = Diagnostic::error("E-no-redis", None, message);
+            found.push(problem.remedy("add `redis` with `url` and `secret`"));
+        }
+    }
+    if sessions.redis && !sessions.secrets.is_empty() {
+        let message = "`tls_sessions` has secrets in files, and agrees on others by `redis`";
+        let problem = Diagnostic::error("E-two-secrets", None, message);
+        found.push(problem.remedy("keep one of `secrets` and `redis`"));
     }
 }
 

@@ -61,7 +61,7 @@ impl AcmeAgent {
         };
         if let Some(running) = running
             .as_mut()
-            .filter(|it| it.acme.storage == acme.storage)
+            .filter(|it| it.acme.storage == acme.storage && it.acme.redis == acme.redis)
         {
             running.agent.configure(&acme.settings);
             running.acme = acme.clone();
@@ -80,13 +80,14 @@ impl AcmeAgent {
             .thread_name("acme")
             .enable_all()
             .build()?;
+        let storage = acme.storage();
         let observer = Listener {
             control: Weak::clone(control),
-            storage: acme.storage(),
+            storage: storage.clone(),
             counts: Arc::clone(&self.counts),
         };
         let agent = Agent::start(
-            acme.storage(),
+            storage,
             Arc::clone(&self.challenges),
             Arc::clone(&self.on_demand),
             Arc::new(observer),
@@ -169,6 +170,12 @@ impl Observer for Listener {
                 tracing::info!(%certificate, not_after = secs(not_after), "certificate_stored");
                 self.have_looked_at(&certificate);
             }
+            Event::NotShared(error) => tracing::error!(
+                error = %chain(&*error),
+                remedy = error.remedy(),
+                "certificates_not_shared"
+            ),
+            Event::SharedAgain => tracing::info!("certificates_shared_again"),
             Event::Denied { host, why } => {
                 self.counts.denied.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%host, %why, "certificate_denied");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::Document;
+use redis::SharedRedis;
 
 use crate::policy::rate_limit::Limiters;
 use crate::snapshot::Snapshot;
@@ -18,6 +19,7 @@ pub mod acme;
 pub mod certificates;
 pub mod domains;
 pub mod listeners;
+pub mod redis;
 pub mod settings;
 pub mod tls;
 
@@ -39,6 +41,8 @@ pub struct Compiled {
     pub limiters: Limiters,
     /// The certificates and what serves them.
     pub certificates: Certificates,
+    /// The Redis that gateways share.
+    pub redis: Option<SharedRedis>,
     /// The certificates that authorities are asked for.
     pub acme: Option<Acme>,
     /// The domains by name.
@@ -52,18 +56,26 @@ impl Compiled {
     /// from.
     pub fn files(&self) -> Vec<PathBuf> {
         let policies = self.listeners.policies().files();
-        let secrets = self.certificates.secrets().files().iter().cloned();
+        let secrets = self.certificates.secrets();
+        let secrets = secrets.map_or(&[][..], |secrets| secrets.files());
+        let redis = self.redis.as_ref().map_or(&[][..], SharedRedis::files);
         self.certificates
             .files()
             .chain(policies)
-            .chain(secrets)
+            .chain(secrets.iter().chain(redis).cloned())
             .collect()
     }
 
     /// Whether a file of authorities, revocation lists or secrets holds something else by now, so
     /// that the same document means another snapshot.
     pub fn is_outdated(&self) -> bool {
-        self.listeners.policies().is_outdated() || self.certificates.secrets().is_outdated()
+        let secrets = self.certificates.secrets();
+        self.listeners.policies().is_outdated()
+            || secrets.is_some_and(|secrets| secrets.is_outdated())
+            || self
+                .redis
+                .as_ref()
+                .is_some_and(|it| it.is_outdated(&self.document))
     }
 }
 
@@ -83,7 +95,7 @@ pub fn compile(
         previous.map(|p| &p.certificates),
         &document,
     ));
-    let acme = problems.take(Acme::compile(&document));
+    let (redis, acme) = orders(&mut problems, previous, &document);
     let mut limiters = Limiters::new(previous.map(|p| &p.limiters));
     let domains = upstreams.as_ref().and_then(|upstreams| {
         let before = unless_defaults_changed(previous, &document);
@@ -109,8 +121,7 @@ pub fn compile(
                     metrics,
                 ))
             });
-    let snapshot_parts = settings::compile(&document, &mut limiters);
-    let parts = problems.take(snapshot_parts);
+    let parts = problems.take(settings::compile(&document, &mut limiters));
     let (Some(upstreams), Some(certificates), Some(domains), Some(listeners), Some(parts)) =
         (upstreams, certificates, domains, listeners, parts)
     else {
@@ -139,11 +150,25 @@ pub fn compile(
         upstreams,
         limiters,
         certificates,
-        acme: acme.flatten(),
+        redis,
+        acme,
         domains,
         listeners,
     };
     Ok((compiled, problems.0))
+}
+
+/// What authorities are asked for, and what it is shared by.
+fn orders(
+    problems: &mut Problems,
+    previous: Option<&Compiled>,
+    document: &Document,
+) -> (Option<SharedRedis>, Option<Acme>) {
+    let before = previous.and_then(|previous| previous.redis.as_ref());
+    let redis = problems.take(SharedRedis::compile(before, document));
+    let redis = redis.flatten();
+    let acme = problems.take(Acme::compile(document, redis.as_ref()));
+    (redis, acme.flatten())
 }
 
 /// The domains before, unless what all of them have in common changed.

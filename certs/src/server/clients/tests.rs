@@ -120,8 +120,8 @@ fn lets_in_whom_its_authority_vouches_for_and_says_who_it_is() {
     let peer = peer.unwrap().unwrap();
     assert_eq!(&*peer.subject, "CN=leaf");
     assert_eq!(&*peer.issuer, "CN=clients");
-    assert_eq!(peer.dns[..], ["web.clients.test".into()]);
-    assert_eq!(peer.uris[..], ["spiffe://test/web".into()]);
+    assert_eq!(peer.dns[..], [Box::from("web.clients.test")]);
+    assert_eq!(peer.uris[..], [Box::from("spiffe://test/web")]);
     assert_eq!(&*peer.serial, "07");
 
     let stranger = Authority::new("clients").issue(&WISH());

@@ -15,19 +15,22 @@ use cardea_config::origin::Located;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 
 use super::Found;
+use super::redis::SharedRedis;
 
 /// What an agent works on, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Acme {
     /// Where it keeps what it needs.
     pub storage: PathBuf,
     /// What it does.
     pub settings: Settings,
+    /// What other gateways share it by, if not by the directory.
+    pub redis: Option<SharedRedis>,
 }
 
 impl Acme {
     /// Compiles the orders of a document; none if it has no authorities.
-    pub fn compile(document: &Document) -> Found<Option<Self>> {
+    pub fn compile(document: &Document, redis: Option<&SharedRedis>) -> Found<Option<Self>> {
         let Some(acme) = &document.acme else {
             return (Some(None), Vec::new());
         };
@@ -64,13 +67,21 @@ impl Acme {
                 }),
             }
         }
-        let storage = PathBuf::from(&acme.storage);
-        (Some(Some(Self { storage, settings })), found)
+        let compiled = Self {
+            storage: PathBuf::from(&acme.storage),
+            settings,
+            redis: redis.filter(|_| acme.redis).cloned(),
+        };
+        (Some(Some(compiled)), found)
     }
 
     /// Where the certificates are.
     pub fn storage(&self) -> Storage {
-        Storage::new(self.storage.clone())
+        let root = self.storage.clone();
+        match &self.redis {
+            Some(redis) => Storage::shared(root, Arc::clone(redis.vault())),
+            None => Storage::new(root),
+        }
     }
 }
 

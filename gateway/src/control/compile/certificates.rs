@@ -34,7 +34,8 @@ pub struct Certificates {
     compiled: Mutex<Option<CertificateStore>>,
     files: BTreeSet<PathBuf>,
     /// What keys of session tickets are made of, if gateways share it.
-    secrets: Arc<TicketSecrets>,
+    /// None when gateways agree on them elsewhere.
+    secrets: Option<Arc<TicketSecrets>>,
 }
 
 impl Certificates {
@@ -85,7 +86,7 @@ impl Certificates {
     }
 
     /// What keeps sessions, over all configurations.
-    pub fn resumption(&self) -> &Resumption {
+    pub fn resumption(&self) -> &Arc<Resumption> {
         &self.resumption
     }
 
@@ -99,7 +100,11 @@ impl Certificates {
         if let Some(store) = compiled {
             self.live.swap(store);
         }
-        if let Err(error) = self.resumption.use_secrets(Arc::clone(&self.secrets)) {
+        let used = match &self.secrets {
+            Some(secrets) => self.resumption.use_secrets(Arc::clone(secrets)),
+            None => Ok(()),
+        };
+        if let Err(error) = used {
             tracing::error!(error = %chain(&error), "ticket_key_not_made");
         }
     }
@@ -175,8 +180,8 @@ impl Certificates {
     }
 
     /// The secrets that session tickets are made with.
-    pub fn secrets(&self) -> &TicketSecrets {
-        &self.secrets
+    pub fn secrets(&self) -> Option<&TicketSecrets> {
+        self.secrets.as_deref()
     }
 
     /// The files that certificates come from.
@@ -282,10 +287,13 @@ fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnos
 }
 
 /// The secrets that session tickets are made with.
-fn secrets(document: &Document, found: &mut Vec<Diagnostic>) -> Option<Arc<TicketSecrets>> {
+fn secrets(document: &Document, found: &mut Vec<Diagnostic>) -> Option<Option<Arc<TicketSecrets>>> {
+    if document.tls_sessions.redis {
+        return Some(None);
+    }
     let paths = document.tls_sessions.secrets.iter().map(PathBuf::from);
     match TicketSecrets::load(&paths.collect::<Vec<_>>()) {
-        Ok(secrets) => Some(Arc::new(secrets)),
+        Ok(secrets) => Some(Some(Arc::new(secrets))),
         Err(error) => {
             let message = format!("`tls_sessions.secrets`: {}", chain(&error));
             let problem = Diagnostic::error("E-ticket-secret", None, message);
