@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
+use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -18,6 +19,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long another gateway may take to make it.
 const OTHERS_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// An account as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    credentials: AccountCredentials,
+    /// The mail addresses that the authority was told.
+    #[serde(default)]
+    contact: Vec<String>,
+}
 
 /// An account at an authority, and the client that speaks for it.
 #[derive(Clone)]
@@ -33,13 +44,13 @@ impl Access {
         let path = storage.account(&key(issuer));
         let begun = tokio::time::Instant::now();
         loop {
-            if let Some(credentials) = storage.read_json::<AccountCredentials>(&path)? {
-                return Self::with(client, credentials).await;
+            if let Some(kept) = storage.read_json::<Kept>(&path)? {
+                return Self::with(client, kept, issuer, storage).await;
             }
             // One gateway makes it; the others wait for it.
             if let Some(_lock) = storage.try_lock(&format!("account {}", key(issuer)))? {
-                if let Some(credentials) = storage.read_json::<AccountCredentials>(&path)? {
-                    return Self::with(client, credentials).await;
+                if let Some(kept) = storage.read_json::<Kept>(&path)? {
+                    return Self::with(client, kept, issuer, storage).await;
                 }
                 return Self::create(client, issuer, storage).await;
             }
@@ -53,22 +64,45 @@ impl Access {
         }
     }
 
-    async fn with(client: Client, credentials: AccountCredentials) -> Result<Self, Error> {
+    async fn with(
+        client: Client,
+        kept: Kept,
+        issuer: &Issuer,
+        storage: &Storage,
+    ) -> Result<Self, Error> {
         let builder = Account::builder_with_http(Box::new(client.clone()));
-        let account = builder.from_credentials(credentials).await;
+        let has_moved = kept.contact != issuer.contact;
+        let account = builder.from_credentials(kept.credentials).await;
         let account = account.map_err(|source| client.failed("signing in", source))?;
-        Ok(Self {
+        let access = Self {
             account: Arc::new(account),
             client,
-        })
+        };
+        if has_moved {
+            access.tell_contact(issuer, storage).await?;
+        }
+        Ok(access)
+    }
+
+    /// Tells the authority where it may write to from now on (RFC 8555 section 7.3.2).
+    async fn tell_contact(&self, issuer: &Issuer, storage: &Storage) -> Result<(), Error> {
+        let contact = addresses(issuer);
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let told = self.account.update_contacts(&contact).await;
+        told.map_err(|source| {
+            self.client
+                .failed("telling the authority the contact", source)
+        })?;
+        let path = storage.account(&key(issuer));
+        if let Some(mut kept) = storage.read_json::<Kept>(&path)? {
+            kept.contact.clone_from(&issuer.contact);
+            storage.write_json(&path, &kept)?;
+        }
+        Ok(())
     }
 
     async fn create(client: Client, issuer: &Issuer, storage: &Storage) -> Result<Self, Error> {
-        let contact: Vec<String> = issuer
-            .contact
-            .iter()
-            .map(|mail| format!("mailto:{mail}"))
-            .collect();
+        let contact = addresses(issuer);
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let external = issuer
             .external_account
@@ -85,7 +119,11 @@ impl Access {
             .await;
         let (account, credentials) =
             made.map_err(|source| client.failed("registering with the authority", source))?;
-        storage.write_json(&storage.account(&key(issuer)), &credentials)?;
+        let kept = Kept {
+            credentials,
+            contact: issuer.contact.clone(),
+        };
+        storage.write_json(&storage.account(&key(issuer)), &kept)?;
         Ok(Self {
             account: Arc::new(account),
             client,
@@ -102,6 +140,11 @@ impl Client {
             retry_at: self.take_retry_at(),
         }
     }
+}
+
+fn addresses(issuer: &Issuer) -> Vec<String> {
+    let mails = issuer.contact.iter();
+    mails.map(|mail| format!("mailto:{mail}")).collect()
 }
 
 /// What accounts are kept under: the directory, and the account elsewhere that they belong to.

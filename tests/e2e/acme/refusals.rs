@@ -122,6 +122,46 @@ fn order(gateway: &Gateway) -> Value {
     gateway.admin("GET", "/certs").json()[0]["source"]["order"].clone()
 }
 
+/// What an authority was told at a path, once it was told.
+fn told(authority: &Origin, path: &str) -> Vec<Value> {
+    let requests = || {
+        let all = authority.requests();
+        all.into_iter().filter(|seen| seen.target == path)
+    };
+    wait::until_true("the authority is told", || requests().next().is_some());
+    let payload = |seen: cardea_tests::message::Request| {
+        let signed: Value = serde_json::from_str(&seen.text()).expect("JSON");
+        let payload = signed["payload"].as_str().expect("a payload");
+        let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes());
+        serde_json::from_slice(&payload.expect("base64url")).expect("JSON")
+    };
+    requests().map(payload).collect()
+}
+
+#[test]
+fn an_authority_is_told_the_profile_and_whom_to_write_to() {
+    let trust = Authority::new("trust");
+    let authority = refusing(&trust, None);
+    let gateway = gateway(&authority, &trust, None);
+    assert_eq!(told(&authority, "/order")[0].get("profile"), None);
+    let config = std::fs::read_to_string(gateway.site().config_path()).expect("a configuration");
+    let more = "terms_agreed: true, profile: shortlived, contact: [ops@a.test]";
+    gateway.configure(&config.replace("terms_agreed: true", more), &[]);
+    // The account stays: it is told apart from one that is made.
+    let update = told(&authority, "/account/1");
+    assert_eq!(update, [json!({ "contact": ["mailto:ops@a.test"] })]);
+    wait::until_true("it is ordered with the profile", || {
+        told(&authority, "/order")
+            .last()
+            .is_some_and(|order| order["profile"] == "shortlived")
+    });
+    // It is told once.
+    let gateway = gateway.restart();
+    gateway.stderr.wait_for_line("certificate_not_issued");
+    assert_eq!(told(&authority, "/account/1").len(), 1);
+    assert_eq!(told(&authority, "/account").len(), 1);
+}
+
 #[test]
 fn an_authority_is_left_alone_for_as_long_as_it_says() {
     let trust = Authority::new("trust");
