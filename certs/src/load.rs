@@ -16,6 +16,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_OCSP;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
@@ -74,6 +75,8 @@ pub struct Details {
     pub not_after: UnixTime,
     /// The kind of key.
     pub key: SignatureAlgorithm,
+    /// Whether it names somebody who can be asked about it (OCSP).
+    pub has_responder: bool,
 }
 
 impl Details {
@@ -380,8 +383,22 @@ fn inspect(
         not_before: moment(leaf.validity().not_before.timestamp()),
         not_after: moment(leaf.validity().not_after.timestamp()),
         key,
+        has_responder: has_responder(leaf),
     };
     Ok((details, warnings.into_boxed_slice()))
+}
+
+/// Whether a certificate names a responder. Looked for once, while it is parsed anyway: most have
+/// none today.
+fn has_responder(leaf: &X509Certificate<'_>) -> bool {
+    let mut extensions = leaf.extensions().iter();
+    extensions.any(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => {
+            let mut described = access.accessdescs.iter();
+            described.any(|one| one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP)
+        }
+        _ => false,
+    })
 }
 
 /// Dates before 1970 count as 1970: long ago is all that matters.

@@ -3,7 +3,7 @@
 //!
 //! Must not: order without a lock, or more than an authority puts up with.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -152,7 +152,7 @@ pub(crate) struct Shared {
     /// When orders were made, by authority.
     made: Mutex<HashMap<String, VecDeque<Instant>>>,
     accounts: Accounts,
-    statuses: Mutex<BTreeMap<Arc<str>, Status>>,
+    statuses: Mutex<HashMap<Arc<str>, Status>>,
 }
 
 impl Agent {
@@ -196,10 +196,12 @@ impl Agent {
                     .all(|it| rule.allows(it) && rule.managed(it) == *managed)
             })
         };
+        let named = settings.certificates.iter();
+        let named: HashMap<&str, &Managed> = named.map(|it| (&*it.name, it)).collect();
         lock(&self.shared.tasks).retain(|name, (managed, task)| {
             let stays = match managed.is_on_demand {
                 true => is_allowed(managed),
-                false => settings.certificates.contains(managed),
+                false => named.get(&**name) == Some(&&*managed),
             };
             if !stays {
                 // Everything that matters is written down at each step.
@@ -220,9 +222,9 @@ impl Agent {
         }
     }
 
-    /// How the certificates are doing, by name.
-    pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {
-        lock(&self.shared.statuses).clone()
+    /// How a certificate is doing, if it is kept.
+    pub fn status(&self, name: &str) -> Option<Status> {
+        lock(&self.shared.statuses).get(name).cloned()
     }
 }
 

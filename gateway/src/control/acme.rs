@@ -104,11 +104,8 @@ impl AcmeAgent {
     /// How the ordered certificates are doing, as the admin listener shows them, by name.
     pub(super) fn report(&self, name: &str) -> Value {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(running) = &*running else {
-            return Value::Null;
-        };
-        let statuses = running.agent.statuses();
-        let Some(status) = statuses.get(name) else {
+        let running = running.as_ref();
+        let Some(status) = running.and_then(|running| running.agent.status(name)) else {
             return Value::Null;
         };
         json!({

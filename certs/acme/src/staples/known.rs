@@ -51,7 +51,9 @@ impl Kept {
         if !self.is_on {
             return;
         }
-        for (spec, certificate) in live.load().certificates() {
+        let store = live.load();
+        let all = store.certificates();
+        for (spec, certificate) in all.filter(|(_, it)| it.details.has_responder) {
             let fingerprint = fingerprint(certificate);
             let word = before.remove(&fingerprint);
             let word = word.unwrap_or_else(|| {

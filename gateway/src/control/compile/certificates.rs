@@ -3,7 +3,7 @@
 //!
 //! Must not: serve anything of a configuration that was refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -121,7 +121,8 @@ impl Certificates {
         changed: &BTreeSet<PathBuf>,
         document: &Document,
     ) -> Option<(Vec<String>, Vec<Diagnostic>)> {
-        let is_on_demand = |file: &PathBuf| is_on_demand(file, document);
+        let on_demand = OnDemandFiles::of(document);
+        let is_on_demand = |file: &PathBuf| on_demand.contains(file);
         let is_certificate = |file: &PathBuf| self.files.contains(file) || is_on_demand(file);
         if changed.is_empty() || !changed.iter().all(is_certificate) {
             return None;
@@ -142,10 +143,7 @@ impl Certificates {
         let before = self.live.load();
         let store = match CertificateStore::build(plan(document), &before, UnixTime::now()) {
             Ok(store) => store,
-            Err(failures) => {
-                let failed = failures.iter().map(|failure| mistake(failure, document));
-                return (Vec::new(), failed.collect());
-            }
+            Err(failures) => return (Vec::new(), mistakes(&failures, document)),
         };
         let (old, new) = (names(&before), names(&store));
         let came = new
@@ -261,17 +259,34 @@ impl Certificates {
     }
 }
 
-/// Whether a file is a certificate that was ordered on demand.
-fn is_on_demand(file: &Path, document: &Document) -> bool {
-    let Some(acme) = &document.acme else {
-        return false;
-    };
-    let storage = Storage::new(PathBuf::from(&acme.storage));
-    let mut ordered = document.certificates.iter().filter(|certificate| {
-        let order = certificate.acme.as_ref();
-        order.is_some_and(|order| order.on_demand.is_some())
-    });
-    ordered.any(|certificate| storage.is_on_demand(file, certificate.name.as_str()))
+/// The files of certificates that are ordered on demand.
+struct OnDemandFiles<'d> {
+    storage: Option<Storage>,
+    rules: Vec<&'d str>,
+}
+
+impl<'d> OnDemandFiles<'d> {
+    fn of(document: &'d Document) -> Self {
+        let storage = document.acme.as_ref().map(|acme| &acme.storage);
+        let is_rule = |certificate: &&Located<model::Certificate>| {
+            let order = certificate.acme.as_ref();
+            order.is_some_and(|order| order.on_demand.is_some())
+        };
+        let rules = document.certificates.iter().filter(is_rule);
+        Self {
+            storage: storage.map(|path| Storage::new(PathBuf::from(path))),
+            rules: rules.map(|rule| rule.name.as_str()).collect(),
+        }
+    }
+
+    fn contains(&self, file: &Path) -> bool {
+        let Some(storage) = &self.storage else {
+            return false;
+        };
+        self.rules
+            .iter()
+            .any(|rule| storage.is_on_demand(file, rule))
+    }
 }
 
 /// What came of a look at the files: a line for each certificate that was replaced, a mistake for
@@ -279,11 +294,7 @@ fn is_on_demand(file: &Path, document: &Document) -> bool {
 fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
     let replaced = refreshed.replaced.iter();
     let replaced = replaced.map(|name| format!("~ certificate {name}"));
-    let failed = refreshed.failed.iter();
-    (
-        replaced.collect(),
-        failed.map(|failure| mistake(failure, document)).collect(),
-    )
+    (replaced.collect(), mistakes(&refreshed.failed, document))
 }
 
 /// The secrets that session tickets are made with.
@@ -378,8 +389,10 @@ fn load(
     let now = UnixTime::now();
     match CertificateStore::build(plan, &before, now) {
         Ok(store) => {
-            let notices = store.notices(now).into_iter().map(|notice| {
-                let origin = origin(&notice.certificate, document);
+            let notices = store.notices(now);
+            let origins = origins(notices.len(), document);
+            let notices = notices.into_iter().map(|notice| {
+                let origin = origins.get(&*notice.certificate).copied();
                 Diagnostic::warning("W-certificate", origin, notice.to_string())
                     .remedy(notice.warning.remedy())
             });
@@ -387,26 +400,26 @@ fn load(
             found.extend(uncovered(&store, document));
             (Some(store), found)
         }
-        Err(failures) => {
-            let failed = failures.iter().map(|failure| mistake(failure, document));
-            (None, failed.collect())
-        }
+        Err(failures) => (None, mistakes(&failures, document)),
     }
 }
 
-/// What is wrong with the files of a certificate.
-fn mistake(failure: &Failure, document: &Document) -> Diagnostic {
-    let why = chain(&failure.error);
-    let message = format!("certificate `{}`: {why}", failure.certificate);
-    let origin = origin(&failure.certificate, document);
-    Diagnostic::error("E-certificate", origin, message).remedy(failure.error.remedy())
+/// What is wrong with the files of certificates.
+fn mistakes(failures: &[Failure], document: &Document) -> Vec<Diagnostic> {
+    let origins = origins(failures.len(), document);
+    let mistake = |failure: &Failure| {
+        let why = chain(&failure.error);
+        let message = format!("certificate `{}`: {why}", failure.certificate);
+        let origin = origins.get(&*failure.certificate).copied();
+        Diagnostic::error("E-certificate", origin, message).remedy(failure.error.remedy())
+    };
+    failures.iter().map(mistake).collect()
 }
 
-/// Where the document names a certificate.
-fn origin(name: &str, document: &Document) -> Option<Origin> {
-    let mut certificates = document.certificates.iter();
-    let named = certificates.find(|one| one.name.as_str() == name);
-    named.map(|one| one.origin)
+/// Where the document names its certificates, if there is anything to tell of them.
+fn origins(told: usize, document: &Document) -> HashMap<&str, Origin> {
+    let named = document.certificates.iter().filter(|_| told > 0);
+    named.map(|one| (one.name.as_str(), one.origin)).collect()
 }
 
 /// The hosts of domains on TLS listeners that no certificate names, or not the one their domain
