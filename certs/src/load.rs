@@ -19,10 +19,15 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_OCSP;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Found, Warning};
 use crate::files::{self, ContentHash, FileStamp};
 use crate::provider;
+
+mod resting;
+
+use resting::RestingKey;
 
 /// Every signature scheme that a key of ours may be able to make. A key is asked once, while
 /// loading, which of them it can, so that a handshake need not ask (asking allocates).
@@ -170,7 +175,8 @@ fn certificate(
     hash: ContentHash,
 ) -> Result<Certificate, Error> {
     let certificates = certificates(chain, chain_path)?;
-    let signer = signing_key(key, key_path)?;
+    let key_der = private_key(key, key_path)?;
+    let signer = signing_key(&key_der, key_path)?;
     let schemes: Box<[SignatureScheme]> = SCHEMES
         .iter()
         .copied()
@@ -182,8 +188,9 @@ fn certificate(
     }
     check_key(&parsed, &*signer, chain_path, key_path)?;
     let (details, warnings) = inspect(&parsed, signer.algorithm(), chain_path)?;
+    let resting = Arc::new(RestingKey::new(key_der, &*signer));
     Ok(Certificate {
-        certified: Arc::new(CertifiedKey::new(certificates, signer)),
+        certified: Arc::new(CertifiedKey::new(certificates, resting)),
         details,
         is_stand_in: false,
         schemes,
@@ -246,26 +253,26 @@ pub(crate) fn certificates(
 }
 
 /// The first private key of a PEM file.
-pub(crate) fn signing_key(bytes: &[u8], path: &Path) -> Result<Arc<dyn SigningKey>, Error> {
+fn private_key(bytes: &[u8], path: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, Error> {
     let path_buf = || path.to_owned();
-    let key = match PrivateKeyDer::from_pem_slice(bytes) {
-        Ok(key) => key,
-        Err(_) if is_encrypted(bytes) => return Err(Error::EncryptedKey { path: path_buf() }),
-        Err(pem::Error::NoItemsFound) => {
-            return Err(Error::NoKey {
-                path: path_buf(),
-                found: found_in(bytes),
-            });
-        }
-        Err(source) => return Err(damaged(path, source)),
-    };
-    provider::provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(|source| Error::UnusableKey {
+    match PrivateKeyDer::from_pem_slice(bytes) {
+        Ok(key) => Ok(key.into()),
+        Err(_) if is_encrypted(bytes) => Err(Error::EncryptedKey { path: path_buf() }),
+        Err(pem::Error::NoItemsFound) => Err(Error::NoKey {
             path: path_buf(),
-            source,
-        })
+            found: found_in(bytes),
+        }),
+        Err(source) => Err(damaged(path, source)),
+    }
+}
+
+fn signing_key(key: &PrivateKeyDer<'_>, path: &Path) -> Result<Arc<dyn SigningKey>, Error> {
+    let loader = provider::provider().key_provider;
+    let loaded = loader.load_private_key(key.clone_key());
+    loaded.map_err(|source| Error::UnusableKey {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// PKCS #8 says it in the section's name, the older formats in a header inside the section.

@@ -5,7 +5,7 @@
 //!
 //! Must not: read a configuration, or call back while another call is still running.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -22,7 +22,7 @@ mod ways;
 mod tests;
 
 use contents::Contents;
-use ways::{Directory, Ways};
+use ways::{Directory, Targets, Ways};
 
 /// Notifications that follow each other within this time are one change.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ struct Shared {
     /// The files to watch from now on, until the thread takes them.
     files: Mutex<Option<BTreeSet<PathBuf>>>,
     /// What the watched files are, all links followed, as a notification names them.
-    targets: Mutex<HashSet<PathBuf>>,
+    targets: Mutex<Targets>,
     is_over: AtomicBool,
 }
 
@@ -70,7 +70,6 @@ impl Watch {
             receiver,
             notifier: notifier(&shared, hints.clone()),
             poll,
-            files: BTreeSet::new(),
             directories: BTreeSet::new(),
             contents: Contents::default(),
             changed,
@@ -121,11 +120,11 @@ fn notifier(shared: &Arc<Shared>, hints: SyncSender<()>) -> Option<RecommendedWa
 
 /// Whether an event cannot concern the watched files: somebody reads one, or writes into another
 /// file beside them, such as a log. Any file may become a watched one by being made or renamed.
-fn is_noise(event: &Event, targets: &HashSet<PathBuf>) -> bool {
+fn is_noise(event: &Event, targets: &Targets) -> bool {
     match event.kind {
         EventKind::Access(_) => true,
         EventKind::Modify(ModifyKind::Data(_)) => {
-            !event.paths.is_empty() && event.paths.iter().all(|path| !targets.contains(path))
+            !event.paths.is_empty() && event.paths.iter().all(|path| !targets.has(path))
         }
         _ => false,
     }
@@ -136,9 +135,8 @@ struct Thread<F> {
     receiver: Receiver<()>,
     notifier: Option<RecommendedWatcher>,
     poll: Duration,
-    files: BTreeSet<PathBuf>,
     directories: BTreeSet<Directory>,
-    /// What they held when they were last looked at.
+    /// The watched files, and what they held when they were last looked at.
     contents: Contents,
     changed: F,
 }
@@ -158,14 +156,12 @@ impl<F: FnMut(BTreeSet<PathBuf>)> Thread<F> {
                 return;
             }
             let files = lock(&self.shared.files).take();
-            self.files = files.unwrap_or_else(|| std::mem::take(&mut self.files));
+            let mut changes = files.map_or_else(BTreeSet::new, |files| self.contents.set(files));
             self.subscribe();
             // Taken before the call: whoever is called reads what is there by then, or later. A
             // file that is watched from now on counts as changed: it may have, between being read
             // and being watched.
-            let contents = Contents::of(&self.files, &self.contents);
-            let changes = contents.changes(&self.contents);
-            self.contents = contents;
+            changes.append(&mut self.contents.look());
             if !changes.is_empty() {
                 (self.changed)(changes);
             }
@@ -184,7 +180,7 @@ impl<F: FnMut(BTreeSet<PathBuf>)> Thread<F> {
 
     /// Watches the directories that matter now; links may lead elsewhere than before.
     fn subscribe(&mut self) {
-        let ways = Ways::of(&self.files);
+        let ways = Ways::of(self.contents.files());
         *lock(&self.shared.targets) = ways.targets;
         let wanted = ways.directories;
         let Some(notifier) = &mut self.notifier else {

@@ -110,7 +110,7 @@ pub struct Certificate {
     pub key: Option<FilePath>,
     /// What an authority is asked for, instead of files; `acme` says whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acme: Option<CertificateOrder>,
+    pub acme: Option<Box<CertificateOrder>>,
     /// Whether clients get it that name no host, or one that no certificate has.
     #[serde(default)]
     pub default: bool,

@@ -15,9 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// same.
 const SETTLES_AFTER_SECS: i64 = 3;
 
-/// What files and directories hold.
+/// What watched files and directories hold; nothing is known of those that were not looked at yet.
 #[derive(Debug, Default)]
-pub(super) struct Contents(BTreeMap<PathBuf, Held>);
+pub(super) struct Contents(BTreeMap<PathBuf, Option<Held>>);
 
 /// A digest of what a file holds, or of the names in a directory.
 #[derive(Debug, Clone, Copy)]
@@ -27,51 +27,54 @@ struct Held {
     stamp: Option<Stamp>,
 }
 
+/// Device, inode, length and times of a file, digested: there may be tens of thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+struct Stamp(u64);
 
 impl Stamp {
     /// What the file system says, unless it may say the same of something else.
     fn of(metadata: &Metadata, now_secs: i64) -> Option<Self> {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let is_settled = now_secs.saturating_sub(changed.0) > SETTLES_AFTER_SECS;
-        is_settled.then_some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed,
+        is_settled.then(|| {
+            let mut hasher = DefaultHasher::new();
+            (metadata.dev(), metadata.ino(), metadata.len()).hash(&mut hasher);
+            (metadata.mtime(), metadata.mtime_nsec(), changed).hash(&mut hasher);
+            Self(hasher.finish())
         })
     }
 }
 
 impl Contents {
-    /// What files hold now. Those that are as they were are not read again.
-    pub(super) fn of(files: &BTreeSet<PathBuf>, before: &Self) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_secs = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        let held = files.iter().map(|file| {
-            let held = Held::of(file, before.0.get(file), now_secs);
-            (file.clone(), held)
+    /// Watches these files from now on; the answer is those that no longer are.
+    pub(super) fn set(&mut self, files: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let mut before = std::mem::take(&mut self.0);
+        let files = files.into_iter().map(|file| {
+            let held = before.remove(&file).flatten();
+            (file, held)
         });
-        Self(held.collect())
+        self.0 = files.collect();
+        before.into_keys().collect()
     }
 
-    /// The files that hold something else than before, and those that only one of both has.
-    pub(super) fn changes(&self, before: &Self) -> BTreeSet<PathBuf> {
-        let differs = |(file, held): &(&PathBuf, &Held)| {
-            let other = before.0.get(*file);
-            other.is_none_or(|other| other.digest != held.digest)
-        };
-        let changed = self.0.iter().filter(differs).map(|(file, _)| file);
-        let gone = before.0.keys().filter(|file| !self.0.contains_key(*file));
-        changed.chain(gone).cloned().collect()
+    /// Looks at the files; the answer is those that hold something else than before. What is as it
+    /// was is not read again.
+    pub(super) fn look(&mut self) -> BTreeSet<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_secs = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let mut changed = BTreeSet::new();
+        for (file, held) in &mut self.0 {
+            let now = Held::of(file, held.as_ref(), now_secs);
+            let before = held.replace(now);
+            if before.is_none_or(|before| before.digest != now.digest) {
+                changed.insert(file.clone());
+            }
+        }
+        changed
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
     }
 }
 
@@ -120,23 +123,19 @@ mod tests {
         let (one, other) = (directory.path().join("one"), directory.path().join("other"));
         let files = BTreeSet::from([one.clone(), other.clone(), directory.path().to_path_buf()]);
         let mut held = Contents::default();
-        let mut changes = || {
-            let now = Contents::of(&files, &held);
-            let changes = now.changes(&held);
-            held = now;
-            changes
-        };
-        assert_eq!(changes(), files);
-        assert_eq!(changes(), BTreeSet::new());
+        assert_eq!(held.set(files.clone()), BTreeSet::new());
+        assert_eq!(held.look(), files);
+        assert_eq!(held.look(), BTreeSet::new());
         fs::write(&one, "1").unwrap();
         let appeared = BTreeSet::from([one.clone(), directory.path().to_path_buf()]);
-        assert_eq!(changes(), appeared);
+        assert_eq!(held.look(), appeared);
         fs::write(&one, "1").unwrap();
-        assert_eq!(changes(), BTreeSet::new(), "the same again");
+        assert_eq!(held.look(), BTreeSet::new(), "the same again");
         fs::write(&one, "2").unwrap();
-        assert_eq!(changes(), BTreeSet::from([one.clone()]));
-        let none = Contents::of(&BTreeSet::new(), &held);
-        assert_eq!(none.changes(&held), files);
+        assert_eq!(held.look(), BTreeSet::from([one.clone()]));
+        let gone = BTreeSet::from([other, directory.path().to_path_buf()]);
+        assert_eq!(held.set(BTreeSet::from([one])), gone);
+        assert_eq!(held.look(), BTreeSet::new(), "what stays is known");
     }
 
     #[test]

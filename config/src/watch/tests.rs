@@ -218,7 +218,8 @@ fn a_watch_may_be_changed_and_dropped_while_it_calls() {
 fn writing_into_a_file_beside_is_noise() {
     let data = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
     let event = |kind, path: &str| Event::new(kind).add_path(path.into());
-    let targets = HashSet::from([PathBuf::from("/etc/c.yaml")]);
+    let mut targets = Targets::default();
+    targets.add(Path::new("/etc/c.yaml"));
     assert!(is_noise(&event(data, "/etc/access.log"), &targets));
     assert!(!is_noise(&event(data, "/etc/c.yaml"), &targets));
     // An overflow of the queue names no file.

@@ -3,8 +3,10 @@
 //!
 //! Must not: fail. What is not there now may be there later.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,12 +28,33 @@ pub(super) struct Ways {
     /// nearest directory that does.
     pub(super) directories: BTreeSet<Directory>,
     /// The files, all links followed, as a notification names them.
-    pub(super) targets: HashSet<PathBuf>,
+    pub(super) targets: Targets,
+}
+
+/// Files by digests of their paths: there may be tens of thousands. That two have the same may only
+/// make somebody look in vain.
+#[derive(Debug, Default)]
+pub(super) struct Targets(HashSet<u64>);
+
+impl Targets {
+    pub(super) fn add(&mut self, path: &Path) {
+        self.0.insert(digest(path));
+    }
+
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.0.contains(&digest(path))
+    }
+}
+
+fn digest(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Ways {
     /// The ways to some files, of which there may be tens of thousands in one directory.
-    pub(super) fn of(files: &BTreeSet<PathBuf>) -> Self {
+    pub(super) fn of<'a>(files: impl Iterator<Item = &'a Path>) -> Self {
         let mut search = Search::default();
         for file in files {
             search.add(file);
@@ -47,7 +70,7 @@ impl Ways {
 struct Search {
     parents: BTreeSet<PathBuf>,
     followed: BTreeSet<PathBuf>,
-    targets: HashSet<PathBuf>,
+    targets: Targets,
     /// Directories and what they are once all links are followed.
     canonical: HashMap<PathBuf, Option<PathBuf>>,
 }
@@ -60,15 +83,18 @@ impl Search {
             let parent = parent(file);
             let canonical = self.canonical.entry(parent.clone());
             let canonical = canonical.or_insert_with(|| parent.canonicalize().ok());
-            self.targets
-                .extend(canonical.as_ref().map(|it| it.join(name)));
+            if let Some(canonical) = canonical {
+                self.targets.add(&canonical.join(name));
+            }
             if self.followed.insert(parent.clone()) {
                 self.follow(&parent);
             }
             self.parents.insert(parent);
             return;
         }
-        self.targets.extend(file.canonicalize().ok());
+        if let Ok(target) = file.canonicalize() {
+            self.targets.add(&target);
+        }
         if file.is_dir() {
             self.parents.insert(file.to_path_buf());
         }
