@@ -1,0 +1,300 @@
+//! The frames that ask for nothing but attention: settings, windows, pings, resets, the end. Each has
+//! a budget, because each costs its sender less than us.
+
+use super::{Connection, Event, Expected, Role, WINDOW_BYTES, WINDOW_BYTES_MAX};
+use crate::frame::{self, Header, Kind};
+use crate::{ErrorCode, Fault};
+
+/// Bytes of answers to the peer that may wait to be read by it.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024;
+
+/// The settings there are (RFC 9113 section 6.5.2, RFC 8441 section 3, RFC 9218 section 2.1).
+mod setting {
+    pub(super) const HEADER_TABLE_SIZE: u16 = 0x1;
+    pub(super) const ENABLE_PUSH: u16 = 0x2;
+    pub(super) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+    pub(super) const INITIAL_WINDOW_SIZE: u16 = 0x4;
+    pub(super) const MAX_FRAME_SIZE: u16 = 0x5;
+    pub(super) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+    pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
+    pub(super) const NO_RFC7540_PRIORITIES: u16 = 0x9;
+}
+
+impl Connection {
+    /// What either end says first.
+    pub(super) fn introduce(&mut self) {
+        if self.role == Role::Client {
+            self.out.extend_from_slice(frame::PREFACE);
+        }
+        let limits = self.limits;
+        let mut settings = vec![
+            (setting::INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
+            (setting::MAX_HEADER_LIST_SIZE, limits.head_bytes_max),
+            (setting::NO_RFC7540_PRIORITIES, 1),
+        ];
+        match self.role {
+            Role::Server => {
+                settings.push((setting::MAX_CONCURRENT_STREAMS, limits.streams_max));
+                settings.push((setting::ENABLE_CONNECT_PROTOCOL, 1));
+            }
+            Role::Client => settings.push((setting::ENABLE_PUSH, 0)),
+        }
+        if i64::from(limits.table_bytes_max) != 4096 {
+            settings.push((setting::HEADER_TABLE_SIZE, limits.table_bytes_max));
+        }
+        let mut payload = Vec::with_capacity(settings.len() * 6);
+        for (id, value) in settings {
+            payload.extend_from_slice(&id.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        frame::write(&mut self.out, Kind::Settings, 0, 0, &payload);
+        let more = i64::from(limits.connection_window_bytes) - WINDOW_BYTES;
+        if let Ok(more @ 1..) = u32::try_from(more) {
+            self.receive_window += i64::from(more);
+            self.write_number(Kind::WindowUpdate, 0, more);
+        }
+    }
+
+    /// RFC 9113 section 6.5.
+    pub(super) fn settings<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        if header.stream != 0 {
+            return Err(Fault::StreamId);
+        }
+        if header.has(frame::ACK) {
+            self.is_settled = true;
+            return match payload {
+                [] => Ok(None),
+                _ => Err(Fault::FrameSize),
+            };
+        }
+        let (settings, []) = payload.as_chunks::<6>() else {
+            return Err(Fault::FrameSize);
+        };
+        if self.expected == Expected::Settings {
+            self.expected = Expected::Frame;
+        } else {
+            self.count_control(now_ms)?;
+        }
+        for &[i0, i1, v0, v1, v2, v3] in settings {
+            let id = u16::from_be_bytes([i0, i1]);
+            self.set(id, u32::from_be_bytes([v0, v1, v2, v3]))?;
+        }
+        frame::write(&mut self.out, Kind::Settings, frame::ACK, 0, &[]);
+        self.is_read()?;
+        Ok(Some(Event::Window { stream: 0 }))
+    }
+
+    fn set(&mut self, id: u16, value: u32) -> Result<(), Fault> {
+        match id {
+            setting::HEADER_TABLE_SIZE => self.encoder.set_table_bytes_max(value),
+            setting::ENABLE_PUSH | setting::ENABLE_CONNECT_PROTOCOL if value > 1 => {
+                return Err(Fault::Settings);
+            }
+            // A server cannot ask for pushes (RFC 9113 section 6.5.2).
+            setting::ENABLE_PUSH if self.role == Role::Client && value != 0 => {
+                return Err(Fault::Settings);
+            }
+            setting::ENABLE_CONNECT_PROTOCOL => self.peer.has_tunnels = value == 1,
+            setting::MAX_CONCURRENT_STREAMS => self.peer.streams_max = value,
+            setting::INITIAL_WINDOW_SIZE => self.resize_windows(i64::from(value))?,
+            setting::MAX_FRAME_SIZE => {
+                if !(frame::PAYLOAD_BYTES_MAX..=0x00ff_ffff).contains(&value) {
+                    return Err(Fault::Settings);
+                }
+                self.peer.frame_bytes_max = value;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9113 section 6.9.2: the difference counts for the streams that are open.
+    fn resize_windows(&mut self, bytes: i64) -> Result<(), Fault> {
+        if bytes > WINDOW_BYTES_MAX {
+            return Err(Fault::Window);
+        }
+        let difference = bytes - self.peer.window_bytes;
+        self.peer.window_bytes = bytes;
+        for stream in self.streams.iter_mut() {
+            stream.send_window += difference;
+            if stream.send_window > WINDOW_BYTES_MAX {
+                return Err(Fault::Window);
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 9113 section 6.9.
+    pub(super) fn window_update<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        let ([_, _, _, _], Some(more)) = (payload, frame::number(payload, 0)) else {
+            return Err(Fault::FrameSize);
+        };
+        match self.updates_due.checked_sub(1) {
+            Some(due) => self.updates_due = due,
+            None => self.count_control(now_ms)?,
+        }
+        let more = i64::from(more & 0x7fff_ffff);
+        let id = header.stream;
+        if id == 0 {
+            if more == 0 {
+                return Err(Fault::WindowIncrement);
+            }
+            self.send_window += more;
+            return match self.send_window > WINDOW_BYTES_MAX {
+                true => Err(Fault::Window),
+                false => Ok(Some(Event::Window { stream: 0 })),
+            };
+        }
+        if self.is_idle(id) {
+            return Err(Fault::StreamIdle);
+        }
+        let Some(stream) = self.streams.of(id) else {
+            // It may have been sent before its sender knew.
+            return Ok(None);
+        };
+        if more == 0 {
+            return self.break_stream(id, Fault::WindowIncrement, now_ms);
+        }
+        stream.send_window += more;
+        match stream.send_window > WINDOW_BYTES_MAX {
+            true => self.break_stream(id, Fault::Window, now_ms),
+            false => Ok(Some(Event::Window { stream: id })),
+        }
+    }
+
+    /// RFC 9113 section 6.4.
+    pub(super) fn rst_stream<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        let ([_, _, _, _], Some(code)) = (payload, frame::number(payload, 0)) else {
+            return Err(Fault::FrameSize);
+        };
+        if header.stream == 0 {
+            return Err(Fault::StreamId);
+        }
+        if self.is_idle(header.stream) {
+            return Err(Fault::StreamIdle);
+        }
+        // An origin may well be the one who ends what its client gave up.
+        if self.role == Role::Server {
+            self.count_reset(now_ms)?;
+        }
+        let stream = self.streams.remove(header.stream);
+        Ok(stream.map(|stream| Event::Reset {
+            stream: stream.id,
+            code: ErrorCode(code),
+        }))
+    }
+
+    /// RFC 9113 section 6.7.
+    pub(super) fn pinged<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        if header.stream != 0 {
+            return Err(Fault::StreamId);
+        }
+        if payload.len() != 8 {
+            return Err(Fault::FrameSize);
+        }
+        if header.has(frame::ACK) {
+            return Ok(Some(Event::Pong));
+        }
+        self.count_control(now_ms)?;
+        frame::write(&mut self.out, Kind::Ping, frame::ACK, 0, payload);
+        self.is_read()?;
+        Ok(None)
+    }
+
+    /// RFC 9113 section 6.8.
+    pub(super) fn goaway<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        if header.stream != 0 {
+            return Err(Fault::StreamId);
+        }
+        let numbers = (frame::number(payload, 0), frame::number(payload, 4));
+        let (Some(last), Some(code)) = numbers else {
+            return Err(Fault::FrameSize);
+        };
+        self.count_control(now_ms)?;
+        let last = last & 0x7fff_ffff;
+        self.goaway.received = Some(last);
+        Ok(Some(Event::Goaway {
+            last,
+            code: ErrorCode(code),
+        }))
+    }
+
+    /// RFC 9113 section 6.3: deprecated, but its form still has rules.
+    pub(super) fn priority<'b>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        if header.stream == 0 {
+            return Err(Fault::StreamId);
+        }
+        self.count_control(now_ms)?;
+        if payload.len() != 5 {
+            return self.break_stream(header.stream, Fault::FrameSize, now_ms);
+        }
+        let depends_on = frame::number(payload, 0).map(|it| it & 0x7fff_ffff);
+        if depends_on == Some(header.stream) {
+            return self.break_stream(header.stream, Fault::Dependency, now_ms);
+        }
+        Ok(None)
+    }
+
+    /// Resets a stream for a fault of the peer's.
+    pub(super) fn break_stream<'b>(
+        &mut self,
+        id: u32,
+        fault: Fault,
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
+        if self.graves.has(id) {
+            return Ok(None);
+        }
+        // A peer that has its streams reset makes as much work as one that resets them.
+        self.count_reset(now_ms)?;
+        let was_open = self.streams.remove(id).is_some();
+        self.bury(id, fault.code());
+        Ok(was_open.then_some(Event::Broken { stream: id, fault }))
+    }
+
+    pub(super) fn count_control(&mut self, now_ms: u64) -> Result<(), Fault> {
+        let has_some = self.control.take(now_ms);
+        has_some.then_some(()).ok_or(Fault::ControlFlood)
+    }
+
+    pub(super) fn count_reset(&mut self, now_ms: u64) -> Result<(), Fault> {
+        let has_some = self.resets.take(now_ms);
+        has_some.then_some(()).ok_or(Fault::ResetFlood)
+    }
+
+    /// Whether the peer reads what it asks for.
+    fn is_read(&self) -> Result<(), Fault> {
+        let is_read = self.out.len() <= ANSWERS_BYTES_MAX;
+        is_read.then_some(()).ok_or(Fault::OutputFlood)
+    }
+}
