@@ -52,7 +52,9 @@ pub use acme::{
     Acme, AcmeChallenge, AcmeDirectory, AcmeKey, CertificateOrder, DnsExec, DnsHttp, DnsSolver,
     DnsUpdate, ExternalAccount, Issuer, OnDemand, UpdateAlgorithm,
 };
-pub use listener::{Certificate, EncodedSlashes, HttpLimits, Listener, ListenerTimeouts};
+pub use listener::{
+    Certificate, EncodedSlashes, Http2Limits, HttpLimits, Listener, ListenerTimeouts,
+};
 pub use log_level::{LogDirectives, LogLevel};
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
@@ -67,7 +69,7 @@ pub use tls::{
 };
 pub use upstream::{
     Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
-    StatusRange, Upstream, UpstreamLimits, UpstreamTls, Verify,
+    StatusRange, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTls, Verify,
 };
 pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period};
 

@@ -82,6 +82,10 @@ pub struct ListenerPlan {
     pub hosts: Arc<HostTable>,
     /// What the codec refuses.
     pub limits: Limits,
+    /// What a connection of HTTP/2 may cost.
+    pub http2: cardea_http2::Limits,
+    /// Whether connections without TLS may speak HTTP/2.
+    pub takes_cleartext_http2: bool,
     /// How paths are normalised.
     pub paths: PathRules,
     /// Requests served on one connection before it is closed.

@@ -20,6 +20,7 @@ pub mod route;
 pub mod balance;
 pub mod body;
 pub mod forward;
+pub mod http2;
 pub mod peer;
 pub mod relay;
 pub mod splice;

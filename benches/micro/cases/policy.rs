@@ -120,6 +120,7 @@ fn begin<'t>(snapshot: &'t Snapshot, client: &'t Client, request: Box<Request>) 
         route: domain.routes.first(),
         matched_bytes: "/products".len(),
         timeouts: &snapshot.timeouts,
+        time_max: snapshot.timeouts.request,
         body_bytes_max: None,
         request_id: RequestId::NONE,
         reason: None,

@@ -29,6 +29,9 @@ pub struct Listener {
     /// What a request may look like.
     #[serde(default)]
     pub http: HttpLimits,
+    /// What a connection of HTTP/2 may cost.
+    #[serde(default)]
+    pub http2: Http2Limits,
     /// Deadlines before a route is known.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -61,6 +64,41 @@ super::section! {
         /// Whether `//` in a path is read as `/`.
         pub merge_slashes: bool = true,
     }
+}
+
+super::section! {
+    /// What a connection of HTTP/2 may cost. Its heads have the limits of `http`.
+    pub struct Http2Limits {
+        /// Whether connections without TLS may speak it, to clients that know so beforehand (h2c).
+        pub cleartext: bool = true,
+        /// Streams that a client may have open at once.
+        #[serde(deserialize_with = "text::positive")]
+        pub streams_max: u32 = 100,
+        /// Bytes of a request's body that are taken in before the origin takes them.
+        #[serde(deserialize_with = "window")]
+        pub stream_window: ByteSize = ByteSize(256 * 1024),
+        /// The same over all streams of a connection: the most that one makes the gateway hold.
+        #[serde(deserialize_with = "window")]
+        pub connection_window: ByteSize = ByteSize(1024 * 1024),
+        /// Frames that ask for nothing, such as PING and empty DATA, within ten seconds; beyond, the
+        /// connection is closed.
+        #[serde(deserialize_with = "text::positive")]
+        pub control_frames_max: u32 = 500,
+        /// Streams that a client resets, or has reset by breaking a rule, within ten seconds; each
+        /// request that is served allows one more. Beyond, the connection is closed.
+        #[serde(deserialize_with = "text::positive")]
+        pub resets_max: u32 = 200,
+    }
+}
+
+/// The window that every client may begin with (RFC 9113 section 6.9.2).
+const WINDOW_LEAST: ByteSize = ByteSize(65_535);
+
+/// The largest that there can be (RFC 9113 section 6.9.1).
+const WINDOW_MOST: ByteSize = ByteSize(0x7fff_ffff);
+
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    text::within(deserializer, WINDOW_LEAST..=WINDOW_MOST, "useful window")
 }
 
 /// No request has a shorter head or target than this, bytes.

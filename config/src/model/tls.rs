@@ -189,7 +189,8 @@ impl TlsPolicy {
 
     /// The protocols that are offered, best first.
     pub fn protocols(&self) -> Vec<Alpn> {
-        self.alpn.clone().unwrap_or(vec![Alpn::Http11])
+        let usual = || vec![Alpn::Http2, Alpn::Http11];
+        self.alpn.clone().unwrap_or_else(usual)
     }
 
     /// Whether a request may come with a client's first words. Not where clients are asked who they
@@ -328,6 +329,9 @@ registered! {
 /// A protocol offered in ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Alpn {
+    /// HTTP/2
+    #[serde(rename = "h2")]
+    Http2,
     /// HTTP/1.1
     #[serde(rename = "http/1.1")]
     Http11,

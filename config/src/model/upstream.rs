@@ -24,6 +24,8 @@ super::section! {
         pub endpoints: Vec<Located<Endpoint>> = Vec::new(),
         /// How requests are spread over them.
         pub balance: Balance = Balance::RoundRobin,
+        /// The protocol that they are spoken to in.
+        pub protocol: UpstreamProtocol = UpstreamProtocol::Auto,
         /// TLS towards the endpoints; plain HTTP if not set.
         #[serde(deserialize_with = "text::sound")]
         pub tls: Option<Box<UpstreamTls>> = None,
@@ -39,6 +41,18 @@ super::section! {
         /// Passive ejection of endpoints that fail, or `off`.
         pub outlier: Switch<Outlier> = Switch::On(Outlier::default()),
     }
+}
+
+/// The protocol that endpoints are spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// With `tls`, the best that the endpoint offers: HTTP/2, else HTTP/1.1. Without, HTTP/1.1.
+    Auto,
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2, without `tls` as well (h2c).
+    Http2,
 }
 
 /// An endpoint: an address or a name, with its port, and its weight.

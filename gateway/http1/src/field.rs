@@ -316,8 +316,12 @@ impl Section<'_> {
     }
 }
 
-/// Parses a whole trailer section, leaving out what [`Known::is_allowed_in_trailers`] forbids.
-pub(crate) fn parse_trailers(
+/// Parses a whole trailer section, its empty line included, leaving out what
+/// [`Known::is_allowed_in_trailers`] forbids.
+///
+/// # Errors
+/// What a field line of a head would be refused for, and more fields than `trailer_count_max`.
+pub fn parse_trailers(
     bytes: &[u8],
     limits: &Limits,
     fields: &mut Vec<Field>,

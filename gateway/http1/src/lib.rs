@@ -63,7 +63,7 @@ mod properties;
 pub use authority::{Authority, parse_authority};
 pub use chunked::{ChunkedDecoder, Step};
 pub use error::{ChunkError, ChunkFault, ErrorKind, HeadError, HeadFault};
-pub use field::{Nominated, Upgrade};
+pub use field::{Nominated, Upgrade, parse_trailers};
 pub use framing::{Framing, parse_content_length, parse_transfer_encoding};
 pub use known::Known;
 pub use limits::{Limits, Underscores};

@@ -182,8 +182,10 @@ pub struct Connection {
     consumed: u32,
     is_settled: bool,
     goaway: Goaway,
-    /// WINDOW_UPDATE frames that what we sent gives the peer reason for.
-    updates_due: u32,
+    /// WINDOW_UPDATE and PING frames that what passed gives the peer reason for.
+    replies_due: u32,
+    /// Bytes of answers in `out`, at most.
+    answers_bytes: usize,
     control: Budget,
     resets: Budget,
     decoder: Decoder,
@@ -223,7 +225,8 @@ impl Connection {
             is_settled: false,
             goaway: Goaway::default(),
             // A peer may make its window for the connection larger at once.
-            updates_due: 2,
+            replies_due: 2,
+            answers_bytes: 0,
             control: Budget::new(limits.control_frames_max),
             resets: Budget::new(limits.resets_max),
             decoder: Decoder::new(limits.table_bytes_max),
@@ -240,9 +243,10 @@ impl Connection {
         self.streams.len()
     }
 
-    /// Whether a frame or a field block has begun and is not complete: its sender has to go on.
-    pub fn is_within_frame(&self) -> bool {
-        !matches!(self.expected, Expected::Frame)
+    /// Whether the peer has begun something that it has to go on with: the connection, or a field
+    /// block. Bodies have paces of their own.
+    pub fn is_within_head(&self) -> bool {
+        !matches!(self.expected, Expected::Frame | Expected::Payload(_))
     }
 
     /// Whether the peer speaks of tunnels (RFC 8441 section 3).
@@ -267,7 +271,9 @@ impl Connection {
         }
     }
 
-    fn new_stream(&self, id: u32) -> Stream {
+    fn new_stream(&mut self, id: u32) -> Stream {
+        // Some make the window of each stream larger as soon as it opens.
+        self.replies_due = self.replies_due.saturating_add(1);
         Stream {
             id,
             send_window: self.peer.window_bytes,
@@ -284,8 +290,24 @@ impl Connection {
     fn is_peers(&self, stream: u32) -> bool {
         match self.role {
             Role::Server => stream % 2 == 1,
-            Role::Client => stream % 2 == 0,
+            Role::Client => stream.is_multiple_of(2),
         }
+    }
+
+    /// Whether what comes for a stream that is not open is passed over, because its sender could not
+    /// know (RFC 9113 sections 5.1 and 6.8).
+    fn is_passed_over(&self, stream: u32) -> bool {
+        match self.role {
+            Role::Server => self.graves.has(stream) || self.is_refused(stream),
+            // Whoever shares this connection may give up any number of streams at once, and that is
+            // no fault of the server's.
+            Role::Client => !self.is_idle(stream),
+        }
+    }
+
+    /// Whether a stream came after the last that we told the peer of.
+    fn is_refused(&self, stream: u32) -> bool {
+        self.is_peers(stream) && self.goaway.sent.is_some_and(|last| stream > last)
     }
 
     /// Whether a stream was never opened.

@@ -3,17 +3,17 @@
 //! Must not: know what a frame means for its stream; `connection` does.
 
 /// Bytes of a frame's header.
-pub const HEADER_BYTES: usize = 9;
+pub(crate) const HEADER_BYTES: usize = 9;
 
 /// The largest payload that everybody accepts, and that we do (RFC 9113 section 6.5.2).
-pub const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
+pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 
 /// The client's first words (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The kinds of frames (RFC 9113 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Bytes of a body.
     Data,
     /// Opens a stream, or ends it with trailers.
@@ -73,32 +73,32 @@ impl Kind {
 }
 
 /// The frame ends its sender's side of the stream.
-pub const END_STREAM: u8 = 0x1;
+pub(crate) const END_STREAM: u8 = 0x1;
 /// The frame answers one of the same kind.
-pub const ACK: u8 = 0x1;
+pub(crate) const ACK: u8 = 0x1;
 /// The frame ends a field block.
-pub const END_HEADERS: u8 = 0x4;
+pub(crate) const END_HEADERS: u8 = 0x4;
 /// The payload is padded.
-pub const PADDED: u8 = 0x8;
+pub(crate) const PADDED: u8 = 0x8;
 /// Five bytes of priority come before the field block.
-pub const PRIORITY: u8 = 0x20;
+pub(crate) const PRIORITY: u8 = 0x20;
 
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Bytes of the payload.
-    pub length: u32,
+    pub(crate) length: u32,
     /// What kind of frame it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Its flags; what they mean depends on the kind.
-    pub flags: u8,
+    pub(crate) flags: u8,
     /// The stream it is for; zero is the connection.
-    pub stream: u32,
+    pub(crate) stream: u32,
 }
 
 impl Header {
     /// The header that bytes begin with; `None` if they are too few.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *bytes.first_chunk::<HEADER_BYTES>()?;
         Some(Self {
             length: u32::from_be_bytes([0, l0, l1, l2]),
@@ -110,12 +110,12 @@ impl Header {
     }
 
     /// Whether a flag is set.
-    pub fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// The bytes of the header.
-    pub fn bytes(self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn bytes(self) -> [u8; HEADER_BYTES] {
         let [_, l0, l1, l2] = self.length.to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
         [l0, l1, l2, self.kind.byte(), self.flags, s0, s1, s2, s3]
@@ -123,7 +123,7 @@ impl Header {
 }
 
 /// Writes a whole frame.
-pub fn write(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]) {
+pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]) {
     let header = Header {
         length: payload.len() as u32,
         kind,
@@ -135,7 +135,7 @@ pub fn write(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u
 }
 
 /// The number that four bytes at an offset are.
-pub fn number(payload: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn number(payload: &[u8], at: usize) -> Option<u32> {
     let bytes = payload.get(at..)?.first_chunk::<4>()?;
     Some(u32::from_be_bytes(*bytes))
 }

@@ -12,8 +12,8 @@ mod huffman;
 mod reader;
 mod static_table;
 
-pub use decoder::Decoder;
-pub use encoder::Encoder;
+pub(crate) use decoder::Decoder;
+pub(crate) use encoder::Encoder;
 
 /// Why a header block could not be decoded.
 ///

@@ -176,6 +176,11 @@ impl Scribe {
         if self.fault.is_none() {
             self.fault = self.end(part, text).err();
         }
+        // A connection that waits does not hold on to what one large list needed.
+        self.cookies.clear();
+        self.cookies.shrink_to(BYTES_KEPT);
+        self.pseudo.bytes.clear();
+        self.pseudo.bytes.shrink_to(BYTES_KEPT);
         Verdict {
             fault: self.fault,
             is_tunnel: self.pseudo.protocol.is_some(),
@@ -360,6 +365,9 @@ impl Scribe {
     }
 }
 
+/// Room that is kept for the next list.
+const BYTES_KEPT: usize = 1024;
+
 /// Pseudo-header fields that a request can have; they count as fields nowhere else.
 const PSEUDO_MAX: u32 = 5;
 
@@ -399,6 +407,14 @@ fn is_value(value: &[u8]) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let ends_line = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
     !is_space(value.first()) && !is_space(value.last()) && !value.iter().any(ends_line)
+}
+
+#[cfg(test)]
+impl Scribe {
+    /// What it has allocated.
+    pub(crate) fn capacity(&self) -> usize {
+        self.cookies.capacity() + self.pseudo.bytes.capacity()
+    }
 }
 
 #[cfg(test)]

@@ -81,8 +81,8 @@ pub(crate) struct Graves {
     next: usize,
 }
 
-/// Streams remembered at once: those of one round trip, mostly.
-const GRAVES_MAX: usize = 64;
+/// Streams remembered at once: more than are usually open, because all may be reset together.
+const GRAVES_MAX: usize = 128;
 
 impl Graves {
     pub(crate) fn add(&mut self, id: u32) {

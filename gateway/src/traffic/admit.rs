@@ -4,10 +4,10 @@
 //! Must not: answer anything itself. It names the reason; the connection sends the reply.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::{Client, Exchange, Notes, Request, RequestId, UpstreamTrace};
-use super::respond::{Page, Reason, Reply};
+use super::respond::{self, Page, Reason, Reply};
 use super::route::{NoRoute, RequestView, normalise};
 use super::worker::Worker;
 use crate::policy::Verdict;
@@ -34,6 +34,7 @@ pub fn open<'t>(
         route: None,
         matched_bytes: 0,
         timeouts: &snapshot.timeouts,
+        time_max: snapshot.timeouts.request,
         body_bytes_max: None,
         request_id: RequestId::NONE,
         reason: None,
@@ -177,7 +178,19 @@ fn find_route(exchange: &mut Exchange<'_>) -> Result<(), NoRoute> {
     exchange.route = Some(route);
     exchange.matched_bytes = found.path_bytes;
     exchange.timeouts = &route.timeouts;
+    exchange.time_max = time_max(exchange);
     Ok(())
+}
+
+/// How long the exchange may take: as the route has it, or as long as a client of gRPC waits, if that
+/// is less.
+fn time_max(exchange: &Exchange<'_>) -> Duration {
+    let of_route = exchange.timeouts.request;
+    match respond::grpc::time_max(&exchange.request) {
+        Some(told) if of_route.is_zero() => told,
+        Some(told) => told.min(of_route),
+        None => of_route,
+    }
 }
 
 fn is_trusted(forwarding: &Forwarding, address: IpAddr) -> bool {

@@ -1,6 +1,6 @@
-//! Reading a message body off a socket, however it is delimited: the same for a client's request
-//! and an endpoint's response. Bytes come out decoded and in place, piece by piece, so that the
-//! reader sets the pace.
+//! Reading a message body, whatever carries it and however it is delimited: the same for a client's
+//! request and an endpoint's response. Bytes come out decoded and in place, piece by piece, so that
+//! the reader sets the pace.
 //!
 //! Must not: hold a body, or read past its end into somebody else's message unnoticed: what
 //! follows stays in the inbound buffer.
@@ -9,9 +9,10 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::time::Duration;
 
-use cardea_http1::{ChunkError, ChunkedDecoder, Framing, Limits, Step};
+use cardea_http1::{ChunkError, ChunkedDecoder, Field, Framing, Limits, Step};
 
 use super::buffer::{Buffers, Inbound};
+use super::http2::StreamBody;
 use super::socket::Socket;
 use super::timer::{Direction, TICK, Timer};
 
@@ -33,6 +34,80 @@ pub enum BodyError {
     /// The socket failed.
     #[error("the connection failed")]
     Failed(#[source] io::Error),
+}
+
+/// A body on its way in.
+#[derive(Debug)]
+pub enum Body<'b> {
+    /// On a connection of its own.
+    Http1(SocketBody<'b>),
+    /// On a stream among others.
+    Http2(StreamBody),
+}
+
+/// A body on a connection of its own.
+#[derive(Debug)]
+pub struct SocketBody<'b> {
+    /// The connection.
+    pub socket: &'b Socket,
+    /// What was received and nobody read yet.
+    pub inbound: &'b mut Inbound,
+    /// How far the body was read.
+    pub reader: BodyReader,
+}
+
+impl Body<'_> {
+    /// Whether the body has been read to its end.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.reader.is_done(),
+            Self::Http2(body) => body.is_done(),
+        }
+    }
+
+    /// Sets the pace that the peer has to keep.
+    pub fn set_pace(&mut self, pace: Pace) {
+        match self {
+            Self::Http1(body) => body.reader.set_pace(pace),
+            Self::Http2(body) => body.set_pace(pace),
+        }
+    }
+
+    /// The next piece that was received already; `None` when the peer has to be waited for, or the
+    /// body is over. A piece stays valid until the next call.
+    pub fn next_received(&mut self) -> Result<Option<Range<usize>>, BodyError> {
+        match self {
+            Self::Http1(body) => body.reader.next_received(body.inbound),
+            Self::Http2(body) => body.next_received(),
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Range<usize>>, BodyError> {
+        match self {
+            Self::Http1(body) => body.reader.next(body.socket, body.inbound, buffers).await,
+            Self::Http2(body) => body.next().await,
+        }
+    }
+
+    /// The bytes of a piece.
+    pub fn piece(&self, piece: Range<usize>) -> &[u8] {
+        match self {
+            Self::Http1(body) => body.inbound.range(piece),
+            Self::Http2(body) => body.piece(piece),
+        }
+    }
+
+    /// The fields after a body that is over, and the bytes that they lie in.
+    pub fn trailers(&self) -> (&[u8], &[Field]) {
+        match self {
+            Self::Http1(body) => match body.reader.trailers() {
+                Some(decoder) => (decoder.trailer_bytes(), decoder.trailers()),
+                None => (&[], &[]),
+            },
+            Self::Http2(body) => body.trailers(),
+        }
+    }
 }
 
 /// Reads one body.

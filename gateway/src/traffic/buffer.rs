@@ -54,13 +54,17 @@ impl Buffers {
         match buffer.len() {
             HEAD_BYTES => self.give(&self.heads, buffer),
             BODY_BYTES => self.give(&self.bodies, buffer),
-            0 => {}
-            _ => self.in_use.set(self.in_use.get().saturating_sub(1)),
+            0 if buffer.capacity() == 0 => {}
+            // A text that was written instead of received.
+            _ => self.give_output(buffer),
         }
     }
 
     /// Takes an output buffer back.
     pub fn give_output(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == 0 {
+            return;
+        }
         buffer.clear();
         if buffer.capacity() <= 2 * HEAD_BYTES {
             self.give(&self.outputs, buffer);
@@ -111,6 +115,14 @@ impl Inbound {
     /// Whether nothing waits to be consumed.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// How many bytes the next fill reads at most.
+    pub fn room(&self) -> usize {
+        match self.buffer.len() {
+            0 => HEAD_BYTES,
+            length => length - self.len(),
+        }
     }
 
     /// How many bytes wait to be consumed.

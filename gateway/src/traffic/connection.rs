@@ -5,11 +5,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use cardea_http1::{ErrorKind as HeadErrorKind, HeadError, HeadFault};
-
+use super::buffer::Inbound;
 use super::exchange::Client;
-use super::respond::Reason;
 use super::socket::Socket;
 use super::timer::{Direction, TimerHandle};
 use super::worker::Worker;
@@ -17,9 +16,20 @@ use crate::snapshot::ListenerId;
 use crate::telemetry::metrics::HandshakeEnd;
 
 mod handshake;
+mod head;
 
 pub mod client;
+mod conduct;
+
 pub mod http1;
+pub mod http2;
+
+/// Bytes of an unread request body that are read and dropped after an early response, so that the
+/// client sees the response before the close.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// How long that may take.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A connection's entry in its worker's register: enough to tell it to go.
 #[derive(Debug)]
@@ -90,35 +100,13 @@ pub async fn serve(
         }
     }
     drop(plan);
-    http1::serve(&worker, &ticket, &socket, &client).await;
+    let is_http2 = client.tls.as_ref().is_some_and(|tls| tls.is_http2);
+    let received = match is_http2 {
+        true => Some(Inbound::default()),
+        false => http1::serve(&worker, &ticket, &socket, &client).await,
+    };
+    if let Some(received) = received {
+        http2::serve(&worker, ticket, socket, client, received).await;
+    }
     drop(open);
-}
-
-/// The reason of a head that cannot be served.
-pub fn head_fault(error: &HeadError) -> Reason {
-    match error.fault() {
-        HeadFault::BareLf | HeadFault::BareCr => return Reason::LineEndingInvalid,
-        HeadFault::Underscore => return Reason::HeaderUnderscore,
-        HeadFault::BadConnection => return Reason::ConnectionInvalid,
-        HeadFault::LengthAndEncoding => return Reason::FramingConflict,
-        HeadFault::BadContentLength | HeadFault::RepeatedContentLength => {
-            return Reason::LengthInvalid;
-        }
-        HeadFault::BadMethod | HeadFault::BadVersion | HeadFault::EmptyFirstLine => {
-            return Reason::RequestLineMalformed;
-        }
-        HeadFault::MethodTooLong => return Reason::MethodUnknown,
-        _ => {}
-    }
-    match error.kind() {
-        HeadErrorKind::Syntax => Reason::HeaderMalformed,
-        HeadErrorKind::Framing => Reason::TransferEncodingInvalid,
-        HeadErrorKind::Host => Reason::HostInvalid,
-        HeadErrorKind::Target => Reason::RequestLineMalformed,
-        HeadErrorKind::TargetTooLong => Reason::TargetTooLong,
-        HeadErrorKind::HeadTooLarge => Reason::HeadTooLarge,
-        HeadErrorKind::NotImplemented => Reason::TransferEncodingUnsupported,
-        HeadErrorKind::Version => Reason::VersionUnsupported,
-        HeadErrorKind::Expectation => Reason::ExpectationUnknown,
-    }
 }

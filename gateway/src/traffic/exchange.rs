@@ -40,6 +40,39 @@ pub struct TlsIdentity {
     pub cipher: &'static str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// Whether HTTP/2 was agreed on.
+    pub is_http2: bool,
+}
+
+/// The protocol that a request is made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
+        }
+    }
+}
+
+impl From<Version> for Protocol {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::Http10 => Self::Http10,
+            Version::Http11 => Self::Http11,
+        }
+    }
 }
 
 /// The request of an exchange.
@@ -65,10 +98,12 @@ pub struct Request {
     pub path: Vec<u8>,
     /// The host the upstream is told instead of the client's, when a rewrite set one.
     pub host_forwarded: Option<Box<str>>,
-    /// The version the request was made in.
-    pub version: Version,
+    /// The protocol the request was made in.
+    pub protocol: Protocol,
     /// How the body is delimited.
     pub framing: Framing,
+    /// Whether whoever sent it takes fields after the body of its response (`TE: trailers`).
+    pub takes_trailers: bool,
     /// Whether it is handled before the handshake of its connection is done, so that somebody else
     /// may have sent it again (RFC 8470).
     pub is_early: bool,
@@ -87,8 +122,9 @@ impl Default for Request {
             target: Target::default(),
             path: Vec::new(),
             host_forwarded: None,
-            version: Version::Http11,
+            protocol: Protocol::Http11,
             framing: Framing::None,
+            takes_trailers: false,
             is_early: false,
         }
     }
@@ -186,6 +222,9 @@ pub struct Exchange<'t> {
     pub matched_bytes: usize,
     /// The deadlines; defaults until a route is known.
     pub timeouts: &'t Timeouts,
+    /// The time that the whole exchange may take: that of `timeouts`, or less where the client says
+    /// how long it waits. Zero for no limit.
+    pub time_max: Duration,
     /// The largest request body, in bytes; none for no limit.
     pub body_bytes_max: Option<u64>,
     /// The id that the log, the origin and the client are told.
@@ -280,10 +319,10 @@ impl RequestId {
 impl Exchange<'_> {
     /// What is left of the time that the whole exchange may take; zero for no limit.
     pub fn left(&self) -> Duration {
-        if self.timeouts.request.is_zero() {
+        if self.time_max.is_zero() {
             return Duration::ZERO;
         }
-        let left = self.timeouts.request.saturating_sub(self.started.elapsed());
+        let left = self.time_max.saturating_sub(self.started.elapsed());
         left.max(Duration::from_millis(1))
     }
 
@@ -298,7 +337,7 @@ impl Exchange<'_> {
 
     /// Whether the exchange has used up its time.
     pub fn is_overdue(&self) -> bool {
-        !self.timeouts.request.is_zero() && self.started.elapsed() >= self.timeouts.request
+        !self.time_max.is_zero() && self.started.elapsed() >= self.time_max
     }
 
     /// The reason to give for a fault: a wait that ended because the exchange's time was up is

@@ -62,7 +62,7 @@ fn record<'r>(exchange: &'r Exchange<'_>, status: u16, duration: Duration) -> Re
         },
         query: request.query_bytes(),
         headers: &request.headers,
-        version: request.version,
+        protocol: request.protocol,
         tls: exchange.client.tls.as_deref(),
         status,
         reason: exchange.reason.map(Reason::code),

@@ -5,34 +5,39 @@
 //! exchange did not end cleanly.
 
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cardea_http1::{Framing, Method, ResponseHead, Upgrade};
+use cardea_http1::{Framing, Known, Method, ResponseHead, Upgrade};
+use cardea_http2::ErrorCode;
 
-use super::balance::HashBy;
-use super::balance::hash::hash;
-use super::body::Pace;
+use super::body::{Body, BodyReader, Pace, SocketBody};
 use super::buffer::Inbound;
 use super::connection::client::{self, ClientSide, write_pace};
 use super::exchange::Exchange;
+use super::http2::{Stream, StreamBody};
 use super::relay::{Incoming, client_fault, relay};
 use super::respond::{Reason, Reply, Response};
 use super::timer::Direction;
-use super::tunnel::{self, TunnelEnds};
-use super::upload::{RequestBody, Upload, UploadFault, client_body_fault};
-use super::upstream::connect::connect;
+use super::tunnel::{self, Origin};
+use super::upload::{Upload, UploadFault, client_body_fault};
+use super::upstream::OriginEnd;
 use super::upstream::local::{Chosen, LocalUpstream, NoEndpoint};
 use super::upstream::outlier::Outcome;
 use super::upstream::pool::Connection;
 use super::upstream::request::Outgoing;
-use super::upstream::response::{Failure, INTERIM_MAX, read_head};
+use super::upstream::response::{Failure, INTERIM_MAX, read_head, read_head_on};
 use super::upstream::retry::{self, Failed, Sent};
 use super::upstream::set::Tried;
 use super::worker::Worker;
+
+mod key;
+mod link;
+
+use key::hash_key;
+use link::Link;
 
 /// How an exchange with an upstream ended, once its response was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +51,10 @@ pub enum End {
 /// Forwards a request. An error means that nothing of a final response was sent: the reply says
 /// what the client is told instead.
 pub async fn forward(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     exchange: &mut Exchange<'_>,
     client: &ClientSide<'_>,
-    body: &mut RequestBody<'_>,
+    body: &mut Body<'_>,
     is_upgrade: bool,
 ) -> Result<End, Box<Reply>> {
     let Some(route) = exchange.route else {
@@ -65,7 +70,7 @@ pub async fn forward(
         return Err(Reply::new(Reason::UpstreamSaturated));
     };
     let out = worker.buffers.take_output();
-    let outgoing = Outgoing::new(out, exchange, is_upgrade, &mut body.reader, body.inbound)
+    let outgoing = Outgoing::new(out, exchange, is_upgrade, body)
         .map_err(|error| Reply::new(client_body_fault(&error)))?;
     exchange.bytes_received = outgoing.body_bytes;
     if exchange
@@ -74,9 +79,9 @@ pub async fn forward(
     {
         return Err(Reply::new(Reason::BodyTooLarge));
     }
-    client.socket.timer().end_after(exchange.left());
+    client.timer().end_after(exchange.left());
     let result = attempts(worker, exchange, client, body, &upstream, &outgoing).await;
-    client.socket.timer().end_after(Duration::ZERO);
+    client.timer().end_after(Duration::ZERO);
     worker.buffers.give_output(outgoing.bytes);
     match result {
         Ok(End::Cut(reason)) => Ok(End::Cut(exchange.blamed(reason))),
@@ -89,10 +94,10 @@ pub async fn forward(
 }
 
 async fn attempts(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     exchange: &mut Exchange<'_>,
     client: &ClientSide<'_>,
-    body: &mut RequestBody<'_>,
+    body: &mut Body<'_>,
     upstream: &Rc<LocalUpstream>,
     outgoing: &Outgoing,
 ) -> Result<End, Box<Reply>> {
@@ -174,58 +179,65 @@ fn outcome(reason: Reason) -> Option<Outcome> {
     }
 }
 
-/// The hash of the part of a request that chooses the endpoint, where the balance goes by one. A
-/// request that does not have that part goes by its client's address.
-fn hash_key(upstream: &LocalUpstream, exchange: &Exchange<'_>) -> Option<u64> {
-    let request = &exchange.request;
-    let key = match upstream.upstream().settings.balance.hash_by()? {
-        HashBy::ClientIp => None,
-        HashBy::Header(name) => request.headers.values_of(name).next().map(hash),
-        HashBy::Cookie(name) => cookie(exchange, name).map(hash),
-        HashBy::Path => Some(hash(&request.path)),
-    };
-    key.or_else(|| {
-        Some(match exchange.client_address.to_canonical() {
-            IpAddr::V4(address) => hash(&address.octets()),
-            IpAddr::V6(address) => hash(&address.octets()),
-        })
-    })
-}
-
-/// The value of a cookie, from the first field that has it (RFC 6265 §5.4).
-fn cookie<'e>(exchange: &'e Exchange<'_>, name: &str) -> Option<&'e [u8]> {
-    let lines = exchange.request.headers.values_of("cookie");
-    lines
-        .flat_map(|line| line.split(|&byte| byte == b';'))
-        .find_map(|pair| {
-            pair.trim_ascii()
-                .strip_prefix(name.as_bytes())?
-                .strip_prefix(b"=")
-        })
-}
-
 /// One attempt at one endpoint.
 struct Attempt<'a> {
-    worker: &'a Worker,
+    worker: &'a Rc<Worker>,
     client: &'a ClientSide<'a>,
     endpoint: &'a Chosen,
     outgoing: &'a Outgoing,
 }
 
 impl Attempt<'_> {
-    async fn run(
+    async fn run(&self, exchange: &mut Exchange<'_>, body: &mut Body<'_>) -> Result<End, Failure> {
+        match self.link(exchange).await? {
+            Link::Own(connection, is_reused) => {
+                self.run_alone(exchange, body, connection, is_reused).await
+            }
+            Link::Shared(stream) => self.run_among_others(exchange, body, &stream).await,
+        }
+    }
+
+    /// The exchange on a stream of a connection that others share.
+    async fn run_among_others(
         &self,
         exchange: &mut Exchange<'_>,
-        body: &mut RequestBody<'_>,
+        body: &mut Body<'_>,
+        stream: &Rc<Stream>,
     ) -> Result<End, Failure> {
-        let (mut connection, is_reused) = self.connection(exchange).await?;
+        stream.timer().end_after(exchange.left());
+        let active = self.endpoint.begin();
+        let origin = OriginEnd::Http2(stream);
+        let conversed = self
+            .converse(exchange, body, origin, &mut Inbound::default())
+            .await;
+        drop(active);
+        let is_complete = matches!(&conversed, Ok(ended) if ended.end == End::Complete);
+        stream.close(if is_complete {
+            ErrorCode::NO_ERROR
+        } else {
+            ErrorCode::CANCEL
+        });
+        let ended = conversed?;
+        if let Some(outcome) = ended.outcome {
+            self.endpoint.record(outcome);
+        }
+        Ok(ended.end)
+    }
+
+    /// The exchange on a connection of its own.
+    async fn run_alone(
+        &self,
+        exchange: &mut Exchange<'_>,
+        body: &mut Body<'_>,
+        mut connection: Connection,
+        is_reused: bool,
+    ) -> Result<End, Failure> {
         connection.requests += 1;
         connection.socket.timer().end_after(exchange.left());
         let active = self.endpoint.begin();
         let mut inbound = Inbound::default();
-        let conversed = self
-            .converse(exchange, body, &connection, &mut inbound)
-            .await;
+        let origin = OriginEnd::Http1(&connection.socket);
+        let conversed = self.converse(exchange, body, origin, &mut inbound).await;
         drop(active);
         let is_drained = inbound.is_empty();
         inbound.discard(&self.worker.buffers);
@@ -252,75 +264,50 @@ impl Attempt<'_> {
         Ok(ended.end)
     }
 
-    /// A pooled connection, or a new one.
-    async fn connection(&self, exchange: &mut Exchange<'_>) -> Result<(Connection, bool), Failure> {
-        let metrics = &self.worker.metrics;
-        let slot = exchange.backend.map(|backend| backend.slot.id());
-        if let Some(connection) = self.worker.pool.checkout(self.endpoint.id) {
-            if let Some(slot) = slot {
-                metrics.upstream_reused(slot);
-            }
-            return Ok((connection, true));
-        }
-        let started = Instant::now();
-        let timeout = exchange.within(exchange.timeouts.connect);
-        let connected = connect(self.endpoint, timeout, &self.worker.wheel).await;
-        exchange.upstream.connect = Some(started.elapsed());
-        match connected {
-            Ok(connection) => {
-                if let Some(slot) = slot {
-                    metrics.upstream_connected(slot);
-                }
-                Ok((connection, false))
-            }
-            Err(error) => {
-                if let Some(slot) = slot {
-                    metrics.upstream_connect_failed(slot);
-                }
-                tracing::debug!(
-                    upstream = &*self.endpoint.upstream().upstream().name,
-                    endpoint = %self.endpoint.address,
-                    error = %crate::telemetry::logs::chain(&error),
-                    "connect_failed"
-                );
-                Err(Failure::connecting(error.reason()))
-            }
-        }
-    }
-
     /// Sends the request and relays the response, side by side when the body is still coming.
     async fn converse(
         &self,
         exchange: &mut Exchange<'_>,
-        body: &mut RequestBody<'_>,
-        connection: &Connection,
+        body: &mut Body<'_>,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
     ) -> Result<Ended, Failure> {
         let mut pace = Pace::new(exchange.timeouts.upstream_body, 0);
-        let sent = client::send(&connection.socket, &self.outgoing.bytes, &[], &mut pace).await;
-        if sent.is_err() {
-            return Err(Failure::unanswered());
+        let sent = match origin {
+            OriginEnd::Http1(socket) => {
+                client::send(socket, &self.outgoing.bytes, &[], &mut pace).await
+            }
+            OriginEnd::Http2(stream) => {
+                let settings = &self.endpoint.upstream().upstream().settings;
+                let is_secure = settings.tls.is_some();
+                let sending = self
+                    .outgoing
+                    .send_on(stream, exchange, is_secure, &mut pace);
+                sending.await
+            }
+        };
+        // An origin may answer before it has read everything.
+        if sent.is_err() && !matches!(origin, OriginEnd::Http2(stream) if stream.loss().is_none()) {
+            return Err(origin.unanswered());
         }
         if self.outgoing.is_whole {
-            return self
-                .respond(exchange, connection, inbound, body.inbound)
-                .await;
+            return self.respond(exchange, origin, inbound, Some(body)).await;
         }
-        self.both_ways(exchange, body, connection, inbound).await
+        self.both_ways(exchange, body, origin, inbound).await
     }
 
     /// Streams the rest of the request's body while the response may already be coming.
     async fn both_ways(
         &self,
         exchange: &mut Exchange<'_>,
-        body: &mut RequestBody<'_>,
-        connection: &Connection,
+        body: &mut Body<'_>,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
     ) -> Result<Ended, Failure> {
         let mut upload = Upload {
             worker: self.worker,
             client: self.client,
-            connection,
+            origin,
             framing: exchange.request.framing,
             left_max: exchange
                 .body_bytes_max
@@ -329,15 +316,14 @@ impl Attempt<'_> {
             continue_pace: write_pace(exchange.timeouts),
             sent: 0,
         };
-        body.reader.set_pace(Pace::new(
+        body.set_pace(Pace::new(
             exchange.timeouts.body_progress,
             exchange.timeouts.body_rate_min,
         ));
-        let mut nothing = Inbound::default();
         let mut uploaded = None;
         let result = {
             let mut uploading = pin!(upload.run(body));
-            let mut responding = pin!(self.respond(exchange, connection, inbound, &mut nothing));
+            let mut responding = pin!(self.respond(exchange, origin, inbound, None));
             poll_fn(|cx| {
                 if uploaded.is_none()
                     && let Poll::Ready(end) = uploading.as_mut().poll(cx)
@@ -365,34 +351,58 @@ impl Attempt<'_> {
     async fn respond(
         &self,
         exchange: &mut Exchange<'_>,
-        connection: &Connection,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
-        from_client: &mut Inbound,
+        from_client: Option<&mut Body<'_>>,
     ) -> Result<Ended, Failure> {
         let mut parts = self.worker.take_response();
         let ResponseParts { head, response } = &mut *parts;
         let result = async {
-            self.final_head_or_reset(exchange, connection, inbound, head, response)
+            let is_end = self
+                .final_head_or_reset(exchange, origin, inbound, head, response)
                 .await?;
             exchange.upstream.first_byte = Some(exchange.started.elapsed());
-            if response.status == 101 {
+            if is_tunnel(origin, self.outgoing.is_upgrade, response.status) {
                 return self
-                    .tunnel(exchange, connection, inbound, head, response, from_client)
+                    .tunnel(exchange, origin, inbound, head, response, from_client)
                     .await;
             }
-            let framing = head.framing(exchange.request.method);
             let length = head.content_length();
+            let framing = match (origin, is_end, length) {
+                (OriginEnd::Http1(_), _, _) => head.framing(exchange.request.method),
+                (OriginEnd::Http2(_), true, _) => Framing::Length(0),
+                (OriginEnd::Http2(_), false, Some(length)) => Framing::Length(length),
+                (OriginEnd::Http2(_), false, None) => Framing::Chunked,
+            };
             let is_persistent = head.persistent;
             let status = response.status;
             if let Some(route) = exchange.route {
                 route.chain.on_response(exchange, response);
             }
+            let received = match self.client.framing(status, framing) {
+                Framing::None => Framing::None,
+                _ => framing,
+            };
+            let pace = Pace::new(exchange.timeouts.upstream_body, 0);
+            let body = match origin {
+                OriginEnd::Http1(socket) => Body::Http1(SocketBody {
+                    socket,
+                    inbound,
+                    reader: BodyReader::new(received, &self.worker.response_limits, pace),
+                }),
+                OriginEnd::Http2(stream) => {
+                    let mut body = StreamBody::new(stream, false, pace);
+                    if let Framing::Length(length) = received {
+                        body.expect(length);
+                    }
+                    Body::Http2(body)
+                }
+            };
             let incoming = Incoming {
                 response,
                 framing,
                 length,
-                socket: &connection.socket,
-                inbound,
+                body,
             };
             let end = match relay(self.worker, exchange, self.client, incoming).await {
                 Ok(()) => End::Complete,
@@ -419,17 +429,17 @@ impl Attempt<'_> {
     async fn final_head_or_reset(
         &self,
         exchange: &Exchange<'_>,
-        connection: &Connection,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
         head: &mut ResponseHead,
         response: &mut Response,
-    ) -> Result<(), Failure> {
-        let mut receiving = pin!(self.final_head(exchange, connection, inbound, head, response));
+    ) -> Result<bool, Failure> {
+        let mut receiving = pin!(self.final_head(exchange, origin, inbound, head, response));
         poll_fn(|cx| {
             let received = receiving.as_mut().poll(cx);
             if received.is_pending()
                 && self.outgoing.is_whole
-                && self.client.socket.poll_reset(cx).is_ready()
+                && self.client.poll_reset(cx).is_ready()
             {
                 return Poll::Ready(Err(Failure::answering(Reason::ClientClosed)));
             }
@@ -438,24 +448,34 @@ impl Attempt<'_> {
         .await
     }
 
-    /// The final head, or a 101; interim heads before it are relayed, a few at most.
+    /// The final head, or a 101; interim heads before it are relayed, a few at most. Says whether the
+    /// response is known to end with it.
     async fn final_head(
         &self,
         exchange: &Exchange<'_>,
-        connection: &Connection,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
         head: &mut ResponseHead,
         response: &mut Response,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let worker = self.worker;
         let timeout = exchange.timeouts.upstream_head;
-        connection.socket.set_deadline(Direction::Read, timeout);
+        origin.timer().set(Direction::Read, timeout);
         for _ in 0..=INTERIM_MAX {
             response.headers.clear();
             let limits = &worker.response_limits;
-            read_head(connection, inbound, &worker.buffers, limits, head, response).await?;
+            let buffers = &worker.buffers;
+            let is_end = match origin {
+                OriginEnd::Http1(socket) => {
+                    read_head(socket, inbound, buffers, limits, head, response).await?;
+                    false
+                }
+                OriginEnd::Http2(stream) => {
+                    read_head_on(stream, buffers, limits, head, response).await?
+                }
+            };
             match response.status {
-                101 => return Ok(()),
+                101 => return Ok(is_end),
                 // We answered the client's expectation ourselves.
                 100 => {}
                 102..=199 => {
@@ -463,7 +483,7 @@ impl Attempt<'_> {
                     let sent = self.client.send_interim(response, &mut pace).await;
                     sent.map_err(|error| Failure::answering(client_fault(&error)))?;
                 }
-                _ => return Ok(()),
+                _ => return Ok(is_end),
             }
         }
         Err(Failure::answering(Reason::UpstreamInterimFlood))
@@ -473,15 +493,19 @@ impl Attempt<'_> {
     async fn tunnel(
         &self,
         exchange: &mut Exchange<'_>,
-        connection: &Connection,
+        origin: OriginEnd<'_>,
         inbound: &mut Inbound,
         head: &ResponseHead,
         response: &mut Response,
-        from_client: &mut Inbound,
+        from_client: Option<&mut Body<'_>>,
     ) -> Result<Ended, Failure> {
-        if !self.outgoing.is_upgrade || head.upgrade != Upgrade::WebSocket {
+        let is_agreed = match origin {
+            OriginEnd::Http1(_) => self.outgoing.is_upgrade && head.upgrade == Upgrade::WebSocket,
+            OriginEnd::Http2(_) => true,
+        };
+        let Some(from_client) = from_client.filter(|_| is_agreed) else {
             return Err(Failure::answering(Reason::UpstreamMalformed));
-        }
+        };
         if let Some(route) = exchange.route {
             route.chain.on_response(exchange, response);
         }
@@ -489,17 +513,24 @@ impl Attempt<'_> {
         self.client.persistent.set(false);
         self.client.head_sent.set(true);
         // A tunnel lasts as long as there is traffic, not as long as an exchange may.
-        self.client.socket.timer().end_after(Duration::ZERO);
-        connection.socket.timer().end_after(Duration::ZERO);
-        let mut ends = TunnelEnds {
-            client: self.client.socket,
-            from_client,
-            origin: &connection.socket,
-            from_origin: inbound,
+        self.client.timer().end_after(Duration::ZERO);
+        origin.timer().end_after(Duration::ZERO);
+        let origin = Origin {
+            end: origin,
+            inbound,
+            key: exchange.request.headers.known(Known::SecWebSocketKey),
         };
         let idle = exchange.timeouts.tunnel_idle;
         self.worker.metrics.tunnel_opened();
-        let traffic = tunnel::run(self.worker, &mut ends, response, idle).await;
+        let traffic = tunnel::run(
+            self.worker,
+            self.client,
+            from_client,
+            origin,
+            response,
+            idle,
+        )
+        .await;
         self.worker.metrics.tunnel_closed();
         exchange.bytes_received += traffic.from_client;
         exchange.bytes_sent += traffic.from_origin;
@@ -508,6 +539,15 @@ impl Attempt<'_> {
             is_reusable: false,
             outcome: Some(Outcome::Success),
         })
+    }
+}
+
+/// Whether a response turns the exchange into a tunnel: what a 101 is to an upgrade, a 2xx is to an
+/// extended CONNECT (RFC 8441 section 5).
+fn is_tunnel(origin: OriginEnd<'_>, is_asked: bool, status: u16) -> bool {
+    match origin {
+        OriginEnd::Http1(_) => status == 101,
+        OriginEnd::Http2(_) => is_asked && (200..300).contains(&status),
     }
 }
 

@@ -8,10 +8,10 @@ use std::io::{self, ErrorKind};
 
 use cardea_http1::Framing;
 
-use super::body::{BodyError, BodyReader, Pace};
-use super::buffer::Inbound;
-use super::connection::client::{ClientSide, write_pace};
+use super::body::{Body, BodyError, Pace};
+use super::connection::client::{ClientEnd, ClientSide, send, write_pace};
 use super::exchange::Exchange;
+use super::http2::Stream;
 use super::respond::{Reason, Response};
 use super::socket::Socket;
 use super::splice;
@@ -33,10 +33,8 @@ pub struct Incoming<'i> {
     pub framing: Framing,
     /// The length the origin declared, for responses without a body.
     pub length: Option<u64>,
-    /// The origin's connection.
-    pub socket: &'i Socket,
-    /// What was received after the head.
-    pub inbound: &'i mut Inbound,
+    /// The body.
+    pub body: Body<'i>,
 }
 
 /// Sends a response to its end; an error is the reason why it stayed incomplete.
@@ -47,30 +45,27 @@ pub async fn relay(
     incoming: Incoming<'_>,
 ) -> Result<(), Reason> {
     let framing = client.framing(incoming.response.status, incoming.framing);
-    let received = if framing == Framing::None {
-        Framing::None
-    } else {
-        incoming.framing
-    };
-    let mut out = worker.buffers.take_output();
-    client.write_head(&mut out, incoming.response, framing, incoming.length);
     exchange.status = incoming.response.status;
     let mut relay = Relay {
         worker,
         client,
-        origin: incoming.socket,
-        inbound: incoming.inbound,
-        body: BodyReader::new(
-            received,
-            &worker.response_limits,
-            Pace::new(exchange.timeouts.upstream_body, 0),
-        ),
+        body: incoming.body,
         framing,
         pace: write_pace(exchange.timeouts),
         sent: 0,
-        out,
+        out: worker.buffers.take_output(),
     };
-    let result = relay.run().await;
+    let result = match client.end {
+        ClientEnd::Http1(socket, _) => {
+            client.write_head(&mut relay.out, incoming.response, framing, incoming.length);
+            relay.onto_socket(socket).await
+        }
+        ClientEnd::Http2(stream) => {
+            let status = incoming.response.status;
+            let length = client.told_length(status, framing, incoming.length);
+            relay.onto_stream(stream, incoming.response, length).await
+        }
+    };
     exchange.bytes_sent += relay.sent;
     worker.buffers.give_output(relay.out);
     result
@@ -79,9 +74,7 @@ pub async fn relay(
 struct Relay<'r> {
     worker: &'r Worker,
     client: &'r ClientSide<'r>,
-    origin: &'r Socket,
-    inbound: &'r mut Inbound,
-    body: BodyReader,
+    body: Body<'r>,
     framing: Framing,
     pace: Pace,
     sent: u64,
@@ -89,39 +82,74 @@ struct Relay<'r> {
 }
 
 impl Relay<'_> {
-    async fn run(&mut self) -> Result<(), Reason> {
+    async fn onto_socket(&mut self, socket: &Socket) -> Result<(), Reason> {
         let together = self.gather();
         self.client.head_sent.set(true);
-        self.send_out().await?;
+        self.send_out(socket).await?;
         together.map_err(|error| origin_fault(&error))?;
         if self.body.is_done() {
             return Ok(());
         }
         loop {
-            if self.try_splice().await? {
+            if self.try_splice(socket).await? {
                 return Ok(());
             }
-            let next = self
-                .body
-                .next(self.origin, self.inbound, &self.worker.buffers)
-                .await;
+            let next = self.body.next(&self.worker.buffers).await;
             match next.map_err(|error| origin_fault(&error))? {
-                Some(piece) => self.send_piece(piece).await?,
+                Some(piece) => self.send_piece(socket, piece).await?,
                 // Asking also gave the last piece back to the buffer, which is now empty unless
                 // the origin said more than its body.
                 None => {
                     self.out.clear();
-                    write_end(&mut self.out, self.framing, &self.body);
-                    return self.send_out().await;
+                    write_end(&mut self.out, self.framing, self.body.trailers());
+                    return self.send_out(socket).await;
                 }
+            }
+        }
+    }
+
+    /// Head and body as frames. What the client has no room for is not read from the origin.
+    async fn onto_stream(
+        &mut self,
+        stream: &Stream,
+        response: &Response,
+        length: Option<u64>,
+    ) -> Result<(), Reason> {
+        let is_empty = self.body.is_done();
+        let begun = stream.send_head(response, length, is_empty);
+        self.client.head_sent.set(true);
+        begun.map_err(|error| client_fault(&error))?;
+        if is_empty {
+            return Ok(());
+        }
+        loop {
+            let next = match self.body.next_received() {
+                Ok(None) if !self.body.is_done() => {
+                    let room = stream.room(&mut self.pace).await;
+                    room.map_err(|error| client_fault(&error))?;
+                    self.body.next(&self.worker.buffers).await
+                }
+                other => other,
+            };
+            let Some(piece) = next.map_err(|error| origin_fault(&error))? else {
+                let ended = stream.send_end(self.body.trailers(), &mut self.pace).await;
+                return ended.map_err(|error| client_fault(&error));
+            };
+            let is_last = self.body.is_done();
+            let piece = self.body.piece(piece);
+            self.sent += piece.len() as u64;
+            let sent = stream.send(piece, is_last, &mut self.pace).await;
+            sent.map_err(|error| client_fault(&error))?;
+            if is_last {
+                return Ok(());
             }
         }
     }
 
     /// Puts what was received with the head behind it.
     fn gather(&mut self) -> Result<(), BodyError> {
-        while let Some(piece) = self.body.next_received(self.inbound)? {
-            let piece = self.inbound.range(piece);
+        while let Some(piece) = self.body.next_received()? {
+            let piece = self.body.piece(piece);
             self.sent += piece.len() as u64;
             match self.framing {
                 Framing::Chunked => write_chunk(&mut self.out, piece),
@@ -129,13 +157,17 @@ impl Relay<'_> {
             }
         }
         if self.body.is_done() {
-            write_end(&mut self.out, self.framing, &self.body);
+            write_end(&mut self.out, self.framing, self.body.trailers());
         }
         Ok(())
     }
 
-    async fn send_piece(&mut self, piece: std::ops::Range<usize>) -> Result<(), Reason> {
-        let piece = self.inbound.range(piece);
+    async fn send_piece(
+        &mut self,
+        socket: &Socket,
+        piece: std::ops::Range<usize>,
+    ) -> Result<(), Reason> {
+        let piece = self.body.piece(piece);
         self.sent += piece.len() as u64;
         self.out.clear();
         let (head, body): (&[u8], &[u8]) = match self.framing {
@@ -149,46 +181,50 @@ impl Relay<'_> {
             }
             _ => (piece, &[]),
         };
-        let sent = self.client.send(head, body, &mut self.pace).await;
+        let sent = send(socket, head, body, &mut self.pace).await;
         let sent = match sent {
-            Ok(()) if !body.is_empty() => self.client.send(b"\r\n", &[], &mut self.pace).await,
+            Ok(()) if !body.is_empty() => send(socket, b"\r\n", &[], &mut self.pace).await,
             other => other,
         };
         sent.map_err(|error| client_fault(&error))
     }
 
-    async fn send_out(&mut self) -> Result<(), Reason> {
+    async fn send_out(&mut self, socket: &Socket) -> Result<(), Reason> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let sent = self.client.send(&self.out, &[], &mut self.pace).await;
+        let sent = send(socket, &self.out, &[], &mut self.pace).await;
         sent.map_err(|error| client_fault(&error))
     }
 
     /// Moves a large plain body through a pipe; false when it has to be copied.
-    async fn try_splice(&mut self) -> Result<bool, Reason> {
-        let (Some(origin), Some(client)) = (self.origin.plain(), self.client.socket.plain()) else {
+    async fn try_splice(&mut self, client: &Socket) -> Result<bool, Reason> {
+        let Body::Http1(body) = &mut self.body else {
             return Ok(false);
         };
-        let (Framing::Length(_), Some(left)) = (self.framing, self.body.remaining()) else {
+        let (Some(source), Some(target)) = (body.socket.plain(), client.plain()) else {
             return Ok(false);
         };
-        if left < SPLICE_FROM || !self.inbound.is_empty() {
+        let (Framing::Length(_), Some(left)) = (self.framing, body.reader.remaining()) else {
+            return Ok(false);
+        };
+        if left < SPLICE_FROM || !body.inbound.is_empty() {
             return Ok(false);
         }
         let Some(mut pipe) = self.worker.pipes.take() else {
             return Ok(false);
         };
         let ends = splice::Ends {
-            source: self.origin,
-            source_stream: origin,
-            target: self.client.socket,
-            target_stream: client,
+            source: body.socket,
+            source_stream: source,
+            target: client,
+            target_stream: target,
         };
-        let moved = splice::move_body(&ends, &mut pipe, left, &mut self.body, &mut self.pace).await;
+        let moved =
+            splice::move_body(&ends, &mut pipe, left, &mut body.reader, &mut self.pace).await;
         self.worker.pipes.give(pipe);
         self.sent += moved.bytes;
-        self.body.skip(moved.bytes);
+        body.reader.skip(moved.bytes);
         moved.end.map(|()| true)
     }
 }

@@ -12,6 +12,7 @@ use cardea_http1::{Known, write};
 use super::access_log::http_date;
 use super::headers::{HeaderName, Headers, lists_token};
 
+pub mod grpc;
 mod reason;
 
 pub use reason::Reason;

@@ -170,6 +170,11 @@ impl Wheel {
         })
     }
 
+    /// The present, in milliseconds from some beginning.
+    pub fn now_ms(&self) -> u64 {
+        self.now() * TICK.as_millis() as u64
+    }
+
     /// Turns the wheel up to the present, waking whoever waits on a deadline that passed.
     pub fn turn(&self, present: Instant) {
         let elapsed = present.saturating_duration_since(self.started);

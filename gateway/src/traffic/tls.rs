@@ -127,6 +127,11 @@ impl Session {
         self.connection.wants_write()
     }
 
+    /// Whether HTTP/2 was agreed on.
+    pub fn is_http2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(b"h2")
+    }
+
     /// Whether the handshake is still under way.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
@@ -247,6 +252,7 @@ impl Session {
                 .and_then(|suite| suite.suite().as_str())
                 .unwrap_or("unknown"),
             resumed,
+            is_http2: self.is_http2(),
         })
     }
 }

@@ -6,23 +6,13 @@
 
 use cardea_http1::Framing;
 
-use super::body::{BodyError, BodyReader, Pace};
-use super::buffer::Inbound;
+use super::body::{Body, BodyError, Pace};
 use super::connection::client::{self, ClientSide};
 use super::relay::client_fault;
 use super::respond::Reason;
-use super::upstream::pool::Connection;
+use super::upstream::OriginEnd;
 use super::upstream::request::{write_chunk, write_end};
 use super::worker::Worker;
-
-/// The request's body on the client's connection.
-#[derive(Debug)]
-pub struct RequestBody<'c> {
-    /// What was received after the request's head.
-    pub inbound: &'c mut Inbound,
-    /// How far the body was read.
-    pub reader: BodyReader,
-}
 
 /// Why the upload of a request's body stopped.
 #[derive(Debug)]
@@ -41,7 +31,7 @@ pub struct Upload<'u> {
     /// Where the body comes from.
     pub client: &'u ClientSide<'u>,
     /// Where it goes.
-    pub connection: &'u Connection,
+    pub origin: OriginEnd<'u>,
     /// How it is delimited, on both sides.
     pub framing: Framing,
     /// The bytes that may still come; none for no limit.
@@ -56,7 +46,7 @@ pub struct Upload<'u> {
 
 impl Upload<'_> {
     /// Sends the body to its end.
-    pub async fn run(&mut self, body: &mut RequestBody<'_>) -> Result<(), UploadFault> {
+    pub async fn run(&mut self, body: &mut Body<'_>) -> Result<(), UploadFault> {
         let told = self.client.send_continue(&mut self.continue_pace).await;
         told.map_err(|error| UploadFault::Client(client_fault(&error)))?;
         let mut out = self.worker.buffers.take_output();
@@ -65,39 +55,41 @@ impl Upload<'_> {
         result
     }
 
-    async fn stream(
-        &mut self,
-        body: &mut RequestBody<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), UploadFault> {
+    async fn stream(&mut self, body: &mut Body<'_>, out: &mut Vec<u8>) -> Result<(), UploadFault> {
         loop {
-            let next = body
-                .reader
-                .next(self.client.socket, body.inbound, &self.worker.buffers)
-                .await;
+            let next = body.next(&self.worker.buffers).await;
             let next = next.map_err(|error| UploadFault::Client(client_body_fault(&error)))?;
             out.clear();
             let Some(piece) = next else {
-                write_end(out, self.framing, &body.reader);
-                return self.send(out).await;
+                return self.end(body, out).await;
             };
-            let piece = body.inbound.range(piece);
+            let piece = body.piece(piece);
             self.sent += piece.len() as u64;
             if self.left_max.is_some_and(|max| self.sent > max) {
                 return Err(UploadFault::Client(Reason::BodyTooLarge));
             }
-            match self.framing {
-                Framing::Chunked => {
+            let sent = match (self.origin, self.framing) {
+                (OriginEnd::Http1(socket), Framing::Chunked) => {
                     write_chunk(out, piece);
-                    self.send(out).await?;
+                    client::send(socket, out, &[], &mut self.pace).await
                 }
-                _ => self.send(piece).await?,
-            }
+                (OriginEnd::Http1(socket), _) => {
+                    client::send(socket, piece, &[], &mut self.pace).await
+                }
+                (OriginEnd::Http2(stream), _) => stream.send(piece, false, &mut self.pace).await,
+            };
+            sent.map_err(|_| UploadFault::Origin)?;
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), UploadFault> {
-        let sent = client::send(&self.connection.socket, bytes, &[], &mut self.pace).await;
+    async fn end(&mut self, body: &Body<'_>, out: &mut Vec<u8>) -> Result<(), UploadFault> {
+        let sent = match self.origin {
+            OriginEnd::Http1(socket) => {
+                write_end(out, self.framing, body.trailers());
+                client::send(socket, out, &[], &mut self.pace).await
+            }
+            OriginEnd::Http2(stream) => stream.send_end(body.trailers(), &mut self.pace).await,
+        };
         sent.map_err(|_| UploadFault::Origin)
     }
 }

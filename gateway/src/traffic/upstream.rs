@@ -23,12 +23,14 @@ pub mod dns;
 pub mod health;
 
 pub mod connect;
+pub mod http2;
 pub mod pool;
 pub mod request;
 pub mod response;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +39,45 @@ use tokio::sync::Notify;
 
 use breaker::Load;
 use endpoint::{Endpoint, EndpointId, EndpointState, Health};
+use response::Failure;
+use retry::Failed;
 use set::EndpointSet;
 use settings::{Settings, Target};
+
+use super::http2::{Loss, Stream};
+use super::respond::Reason;
+use super::socket::Socket;
+use super::timer::Timer;
+
+/// What an exchange has of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub enum OriginEnd<'o> {
+    /// A connection of its own.
+    Http1(&'o Socket),
+    /// A stream of a connection that others share.
+    Http2(&'o Rc<Stream>),
+}
+
+impl OriginEnd<'_> {
+    /// The failure of an exchange of which nothing came back.
+    pub fn unanswered(&self) -> Failure {
+        match self {
+            Self::Http2(stream) if stream.loss() == Some(Loss::Refused) => Failure {
+                reason: Reason::UpstreamReset,
+                failed: Failed::Unprocessed,
+            },
+            _ => Failure::unanswered(),
+        }
+    }
+
+    /// The deadlines of the exchange towards the endpoint.
+    pub fn timer(&self) -> &Timer {
+        match self {
+            Self::Http1(socket) => socket.timer(),
+            Self::Http2(stream) => stream.timer(),
+        }
+    }
+}
 
 /// Names an upstream of one configuration for as long as the process lives. An upstream whose
 /// settings change gets a new one.

@@ -25,6 +25,7 @@ use super::random::Random;
 use super::socket::Socket;
 use super::splice::Pipes;
 use super::timer::{TICK, Wheel};
+use super::upstream::http2::SharedPool;
 use super::upstream::local::LocalUpstreams;
 use super::upstream::pool::Pool;
 use crate::snapshot::{ListenerId, ListenerPlan, Published, WorkerSnapshot};
@@ -90,6 +91,8 @@ pub struct Worker {
     pub wheel: Rc<Wheel>,
     /// Idle connections to endpoints.
     pub pool: Pool,
+    /// Connections to endpoints that exchanges share.
+    pub shared: SharedPool,
     /// This worker's part of the upstreams.
     pub upstreams: LocalUpstreams,
     /// Random numbers, for balancing and ids.
@@ -154,6 +157,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             pool: Pool::new(&wheel),
+            shared: SharedPool::default(),
             wheel,
             upstreams: LocalUpstreams::new(parts.index),
             random: Random::from_system(),

@@ -8,15 +8,18 @@
 mod client_hello;
 mod configuration;
 mod connection;
+mod http2;
 
 use cardea_http1::{
     ChunkedDecoder, Field, HeadError, HeadScan, Limits, Method, RequestHead, ResponseHead, Span,
     Step, Underscores, write,
 };
 
+pub use cardea_http2::Role as Http2Role;
 pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use connection::{Side, byte_stream};
+pub use http2::http2;
 
 /// Limits as they are by default, and tight ones, so that short inputs reach them.
 fn limits() -> [Limits; 2] {

@@ -2,7 +2,7 @@
 //! a budget, because each costs its sender less than us.
 
 use super::{Connection, Event, Expected, Role, WINDOW_BYTES, WINDOW_BYTES_MAX};
-use crate::frame::{self, Header, Kind};
+use crate::frame::{self, HEADER_BYTES, Header, Kind};
 use crate::{ErrorCode, Fault};
 
 /// Bytes of answers to the peer that may wait to be read by it.
@@ -66,11 +66,12 @@ impl Connection {
             return Err(Fault::StreamId);
         }
         if header.has(frame::ACK) {
+            if !payload.is_empty() {
+                return Err(Fault::FrameSize);
+            }
+            self.count_control(now_ms)?;
             self.is_settled = true;
-            return match payload {
-                [] => Ok(None),
-                _ => Err(Fault::FrameSize),
-            };
+            return Ok(None);
         }
         let (settings, []) = payload.as_chunks::<6>() else {
             return Err(Fault::FrameSize);
@@ -84,8 +85,7 @@ impl Connection {
             let id = u16::from_be_bytes([i0, i1]);
             self.set(id, u32::from_be_bytes([v0, v1, v2, v3]))?;
         }
-        frame::write(&mut self.out, Kind::Settings, frame::ACK, 0, &[]);
-        self.is_read()?;
+        self.answer(Kind::Settings, &[])?;
         Ok(Some(Event::Window { stream: 0 }))
     }
 
@@ -139,10 +139,7 @@ impl Connection {
         let ([_, _, _, _], Some(more)) = (payload, frame::number(payload, 0)) else {
             return Err(Fault::FrameSize);
         };
-        match self.updates_due.checked_sub(1) {
-            Some(due) => self.updates_due = due,
-            None => self.count_control(now_ms)?,
-        }
+        self.count_reply(now_ms)?;
         let more = i64::from(more & 0x7fff_ffff);
         let id = header.stream;
         if id == 0 {
@@ -213,11 +210,12 @@ impl Connection {
             return Err(Fault::FrameSize);
         }
         if header.has(frame::ACK) {
+            self.count_control(now_ms)?;
             return Ok(Some(Event::Pong));
         }
-        self.count_control(now_ms)?;
-        frame::write(&mut self.out, Kind::Ping, frame::ACK, 0, payload);
-        self.is_read()?;
+        // Some measure the path with a ping for every piece of a body.
+        self.count_reply(now_ms)?;
+        self.answer(Kind::Ping, payload)?;
         Ok(None)
     }
 
@@ -255,14 +253,17 @@ impl Connection {
             return Err(Fault::StreamId);
         }
         self.count_control(now_ms)?;
-        if payload.len() != 5 {
-            return self.break_stream(header.stream, Fault::FrameSize, now_ms);
-        }
         let depends_on = frame::number(payload, 0).map(|it| it & 0x7fff_ffff);
-        if depends_on == Some(header.stream) {
-            return self.break_stream(header.stream, Fault::Dependency, now_ms);
+        let fault = match depends_on {
+            _ if payload.len() != 5 => Fault::FrameSize,
+            Some(stream) if stream == header.stream => Fault::Dependency,
+            _ => return Ok(None),
+        };
+        match self.is_idle(header.stream) {
+            // What is not open cannot be reset (RFC 9113 section 6.4).
+            true => Err(fault),
+            false => self.break_stream(header.stream, fault, now_ms),
         }
-        Ok(None)
     }
 
     /// Resets a stream for a fault of the peer's.
@@ -272,14 +273,15 @@ impl Connection {
         fault: Fault,
         now_ms: u64,
     ) -> Result<Option<Event<'b>>, Fault> {
-        if self.graves.has(id) {
+        let is_open = self.is_open(id);
+        if !is_open && self.is_passed_over(id) {
             return Ok(None);
         }
         // A peer that has its streams reset makes as much work as one that resets them.
         self.count_reset(now_ms)?;
-        let was_open = self.streams.remove(id).is_some();
+        self.streams.remove(id);
         self.bury(id, fault.code());
-        Ok(was_open.then_some(Event::Broken { stream: id, fault }))
+        Ok(is_open.then_some(Event::Broken { stream: id, fault }))
     }
 
     pub(super) fn count_control(&mut self, now_ms: u64) -> Result<(), Fault> {
@@ -292,9 +294,23 @@ impl Connection {
         has_some.then_some(()).ok_or(Fault::ResetFlood)
     }
 
-    /// Whether the peer reads what it asks for.
-    fn is_read(&self) -> Result<(), Fault> {
-        let is_read = self.out.len() <= ANSWERS_BYTES_MAX;
-        is_read.then_some(()).ok_or(Fault::OutputFlood)
+    /// Counts a frame that is due to what passed, if there was so much.
+    fn count_reply(&mut self, now_ms: u64) -> Result<(), Fault> {
+        match self.replies_due.checked_sub(1) {
+            Some(due) => self.replies_due = due,
+            None => self.count_control(now_ms)?,
+        }
+        Ok(())
+    }
+
+    /// Answers the peer, provided that it reads answers. Bodies that wait in `out` are not counted.
+    fn answer(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fault> {
+        let waiting = self.answers_bytes.min(self.out.len());
+        self.answers_bytes = waiting + HEADER_BYTES + payload.len();
+        if self.answers_bytes > ANSWERS_BYTES_MAX {
+            return Err(Fault::OutputFlood);
+        }
+        frame::write(&mut self.out, kind, frame::ACK, 0, payload);
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::{Block, Connection, Event, Expected, Fate, Payload, Role};
 use crate::frame::{self, HEADER_BYTES, Header, Kind, PREFACE};
 use crate::hpack::HpackError;
 use crate::message::{Part, Size};
-use crate::{ErrorCode, Fault, Limits};
+use crate::{ErrorCode, Fault, Limits, Verdict};
 
 /// Times the largest list that a field block may expand to before the connection ends for it. What
 /// is above the limit alone is answered on its stream.
@@ -206,6 +206,11 @@ impl Connection {
             if payload.is_dropped {
                 return Ok((length, None));
             }
+            if !self.is_open(payload.stream) {
+                // We reset it in the middle of the frame.
+                self.consume_of(0, length as u32);
+                return Ok((length, None));
+            }
             if is_end {
                 self.has_received(payload.stream);
             }
@@ -285,10 +290,10 @@ impl Connection {
         let Expected::Continuation(block) = self.expected else {
             return Err(Fault::Continuation);
         };
-        // A flood of them is cut short by the length of the block, and by this if they are empty.
-        self.count_control(now_ms)?;
         self.collect(payload)?;
         if !header.has(frame::END_HEADERS) {
+            // A flood of them is cut short by the length of the block, and by this if they are small.
+            self.count_control(now_ms)?;
             return Ok(None);
         }
         self.expected = Expected::Frame;
@@ -315,17 +320,19 @@ impl Connection {
                 (false, true, false) => Fate::Reset(Fault::Message),
             });
         }
-        if self.graves.has(header.stream) {
-            return Ok(Fate::Nothing);
-        }
         if !self.is_idle(header.stream) {
-            return Err(Fault::StreamClosed);
+            if !self.is_passed_over(header.stream) {
+                return Err(Fault::StreamClosed);
+            }
+            self.count_passed_over(now_ms)?;
+            return Ok(Fate::Nothing);
         }
         if self.role == Role::Client || !self.is_peers(header.stream) {
             return Err(Fault::StreamId);
         }
         self.peer_stream = header.stream;
-        if self.goaway.sent.is_some_and(|last| header.stream > last) {
+        if self.is_refused(header.stream) {
+            self.count_passed_over(now_ms)?;
             return Ok(Fate::Nothing);
         }
         if self.streams.len() >= self.limits.streams_max as usize {
@@ -336,6 +343,15 @@ impl Connection {
         let stream = self.new_stream(header.stream);
         self.streams.push(stream);
         Ok(Fate::Head)
+    }
+
+    /// Counts a field block that is decoded for nothing. How many of them a client gets depends on
+    /// what it gives up, which is not the server's doing.
+    fn count_passed_over(&mut self, now_ms: u64) -> Result<(), Fault> {
+        match self.role {
+            Role::Server => self.count_control(now_ms),
+            Role::Client => Ok(()),
+        }
     }
 
     fn decode<'b>(
@@ -358,6 +374,8 @@ impl Connection {
             scribe, decoder, ..
         } = self;
         scribe.begin();
+        // A list that nobody wanted may have left its text.
+        text.clear();
         let bomb = EXPANSION_MAX * u64::from(size.bytes_max);
         decoder.decode(fragment, |name, value| {
             scribe.field(part, size, text, name, value);
@@ -367,9 +385,22 @@ impl Connection {
             }
         })?;
         let verdict = scribe.finish(part, text);
+        self.conclude(block, verdict, text, now_ms)
+    }
+
+    /// What a field block comes to, now that it is text.
+    fn conclude<'b>(
+        &mut self,
+        block: Block,
+        verdict: Verdict,
+        text: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Event<'b>>, Fault> {
         let stream = block.stream;
         match block.fate {
             Fate::Nothing => Ok(None),
+            // We reset it in the middle of the block.
+            Fate::Head | Fate::Trailers if !self.is_open(stream) => Ok(None),
             Fate::Reset(fault) => self.break_stream(stream, fault, now_ms),
             Fate::Head => {
                 let is_final = self.role == Role::Server || !text.starts_with(INTERIM);

@@ -6,6 +6,14 @@ use crate::frame::{self, HEADER_BYTES, Header, Kind};
 use crate::hpack::Encoder;
 use crate::{ErrorCode, Fault};
 
+/// Frames that a peer may answer a DATA frame with: more room for the stream and for the connection,
+/// and a ping.
+const REPLIES_PER_FRAME: u32 = 3;
+
+/// Bytes of a DATA frame for which a peer may send one more: some open both windows for every read of
+/// 512 bytes.
+const BYTES_PER_REPLY: usize = 256;
+
 /// Writes the fields of one head or of trailers.
 #[derive(Debug)]
 pub struct HeadWriter<'w> {
@@ -123,8 +131,8 @@ impl Connection {
             let ends = is_end && pieces.peek().is_none();
             let flags = if ends { frame::END_STREAM } else { 0 };
             frame::write(&mut self.out, Kind::Data, flags, stream, piece);
-            // A peer may answer each frame with more room, for the stream and for the connection.
-            self.updates_due = self.updates_due.saturating_add(2);
+            let due = REPLIES_PER_FRAME + (piece.len() / BYTES_PER_REPLY) as u32;
+            self.replies_due = self.replies_due.saturating_add(due);
         }
         if taken.is_empty() && is_end {
             frame::write(&mut self.out, Kind::Data, frame::END_STREAM, stream, &[]);
@@ -161,7 +169,7 @@ impl Connection {
         if bytes == 0 {
             return;
         }
-        self.consumed += bytes;
+        self.consumed = self.consumed.saturating_add(bytes);
         // Told in large pieces, well before the window is used up.
         if self.consumed >= self.limits.connection_window_bytes.max(2) / 2 {
             let more = std::mem::take(&mut self.consumed);
@@ -172,7 +180,7 @@ impl Connection {
         let Some(stream) = self.streams.of(id).filter(|it| !it.is_received) else {
             return;
         };
-        stream.consumed += bytes;
+        stream.consumed = stream.consumed.saturating_add(bytes);
         if stream.consumed >= window / 2 {
             let more = std::mem::take(&mut stream.consumed);
             stream.receive_window += i64::from(more);
@@ -220,7 +228,9 @@ impl Connection {
             ErrorCode::REFUSED_STREAM => ErrorCode::ENHANCE_YOUR_CALM,
             code => code,
         };
-        self.write_goaway(self.peer_stream, code);
+        // Streams that were passed over stay so: the peer may have sent them elsewhere.
+        let last = self.goaway.sent.unwrap_or(self.peer_stream);
+        self.write_goaway(last, code);
     }
 
     /// Asks for an echo.

@@ -1,3 +1,13 @@
 use super::*;
 
+mod client;
+mod floods;
 mod flow;
+mod honest;
+mod messages;
+mod order;
+mod rules;
+mod splits;
+mod states;
+mod windows;
+mod wire;

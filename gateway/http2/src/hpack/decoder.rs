@@ -10,7 +10,7 @@ use super::{HpackError, TABLE_BYTES_INITIAL, static_table};
 
 /// Decodes the header blocks of a connection, in the order in which they came.
 #[derive(Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     table: DynamicTable,
     table_bytes_max: u32,
     /// Strings of the field at hand that are not in the block as they are.
@@ -31,7 +31,7 @@ impl Decoder {
     /// A table begins with the 4096 bytes of the protocol, or with less if the limit is less; the
     /// peer says when it makes use of more (RFC 7541 section 4.2). Do not go below 4096 on a new
     /// connection: what the peer sends before it has seen the settings may rely on that much.
-    pub fn new(table_bytes_max: u32) -> Self {
+    pub(crate) fn new(table_bytes_max: u32) -> Self {
         Self {
             table: DynamicTable::new(table_bytes_max.min(TABLE_BYTES_INITIAL)),
             table_bytes_max,
@@ -46,7 +46,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the block breaks RFC 7541 or the sink fails. Nothing more can be decoded after that.
-    pub fn decode<E: From<HpackError>>(
+    pub(crate) fn decode<E: From<HpackError>>(
         &mut self,
         block: &[u8],
         mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>,

@@ -13,7 +13,7 @@ use super::{TABLE_BYTES_INITIAL, static_table};
 /// It uses no dynamic table and no Huffman code. The order of calls for a block is
 /// [`begin`](Self::begin), then one for each field.
 #[derive(Debug)]
-pub struct Encoder {
+pub(crate) struct Encoder {
     /// The size of the peer's table that is in force, though we put nothing into it.
     table_bytes: u32,
     /// Whether the peer has yet to hear of it.
@@ -44,7 +44,7 @@ impl Encoder {
     /// If it goes below the size in force, the next block has to say so (RFC 7541 section 4.2).
     /// The smallest size is kept whatever comes after it: we have no use for more, and so one
     /// update always says everything.
-    pub fn set_table_bytes_max(&mut self, table_bytes_max: u32) {
+    pub(crate) fn set_table_bytes_max(&mut self, table_bytes_max: u32) {
         if table_bytes_max < self.table_bytes {
             self.table_bytes = table_bytes_max;
             self.table_update_due = true;
@@ -52,7 +52,7 @@ impl Encoder {
     }
 
     /// Begins a block: appends what has to come before its first field.
-    pub fn begin(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         if self.table_update_due {
             self.table_update_due = false;
             integer(out, 0b0010_0000, 5, self.table_bytes as usize);
@@ -60,7 +60,7 @@ impl Encoder {
     }
 
     /// Appends the `:status` field of a response. A status has three digits.
-    pub fn status(&mut self, out: &mut Vec<u8>, status: u16) {
+    pub(crate) fn status(&mut self, out: &mut Vec<u8>, status: u16) {
         debug_assert!((100..1000).contains(&status), "status {status}");
         let index = match status {
             200 => 8,
@@ -81,7 +81,7 @@ impl Encoder {
 
     /// Appends a field. Its name may be in any case and is sent in lower case (RFC 9113
     /// section 8.2); its value is sent as it is.
-    pub fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         const NOT_INDEXED: u8 = 0b0000_0000;
         const NEVER_INDEXED: u8 = 0b0001_0000;
         match static_table::find(name, value) {

@@ -146,6 +146,8 @@ fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> L
         name: settings.name.shared(),
         hosts,
         limits: limits(http, underscores),
+        http2: http2(settings),
+        takes_cleartext_http2: settings.http2.cleartext,
         paths: PathRules::from(http),
         requests_per_connection_max: u64::from(http.requests_per_connection_max.max(1)),
         connections_max: u64::from(settings.connections_max),
@@ -162,8 +164,28 @@ fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> L
     }
 }
 
+fn http2(settings: &model::Listener) -> cardea_http2::Limits {
+    let (http, http2) = (&settings.http, &settings.http2);
+    let head_bytes_max = narrow(http.head_bytes_max);
+    cardea_http2::Limits {
+        streams_max: http2.streams_max,
+        stream_window_bytes: narrow(http2.stream_window),
+        connection_window_bytes: narrow(http2.connection_window),
+        head_bytes_max,
+        field_count_max: http.field_count_max,
+        // As sent, a head is no longer than it is.
+        block_bytes_max: head_bytes_max,
+        control_frames_max: http2.control_frames_max,
+        resets_max: http2.resets_max,
+        ..cardea_http2::Limits::default()
+    }
+}
+
+fn narrow(bytes: model::ByteSize) -> u32 {
+    u32::try_from(bytes.0).unwrap_or(u32::MAX)
+}
+
 fn limits(http: &model::HttpLimits, underscores: Underscores) -> Limits {
-    let narrow = |bytes: model::ByteSize| u32::try_from(bytes.0).unwrap_or(u32::MAX);
     Limits {
         head_bytes_max: narrow(http.head_bytes_max),
         field_count_max: http.field_count_max,

@@ -149,6 +149,7 @@ fn settings(policy: &TlsPolicy) -> PolicySettings {
         .protocols()
         .into_iter()
         .map(|protocol| match protocol {
+            Alpn::Http2 => b"h2".to_vec(),
             Alpn::Http11 => b"http/1.1".to_vec(),
         });
     PolicySettings {

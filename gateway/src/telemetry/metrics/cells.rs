@@ -4,6 +4,7 @@
 //! Must not: be written by two threads while a slot is in use, or order anything else. The counts
 //! are relaxed, so a scrape may see one half of a request; nothing may be inferred from that.
 
+use cardea_http2::Fault;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -170,6 +171,17 @@ pub(super) struct ListenerCells {
     pub(super) closed: Count,
     pub(super) refused: Count,
     pub(super) handshakes: [Count; HandshakeEnd::ALL.len()],
+    pub(super) http2_faults: Http2Faults,
+}
+
+/// Rules of HTTP/2 that clients broke, by the place of the fault.
+#[derive(Debug)]
+pub(super) struct Http2Faults(pub(super) [Count; Fault::ALL.len()]);
+
+impl Default for Http2Faults {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
 }
 
 fn clear_all<'a>(counts: impl IntoIterator<Item = &'a Count>) {
@@ -213,6 +225,7 @@ impl Cells for ListenerCells {
     fn clear(&self) {
         clear_all([&self.opened, &self.closed, &self.refused]);
         clear_all(&self.handshakes);
+        clear_all(&self.http2_faults.0);
     }
 }
 
@@ -275,7 +288,7 @@ mod tests {
     fn a_request_touches_few_lines() {
         assert_eq!(size_of::<RouteCells>(), 3 * 64);
         assert_eq!(size_of::<UpstreamCells>(), 4 * 64);
-        assert_eq!(size_of::<ListenerCells>(), 3 * 64);
+        assert_eq!(size_of::<ListenerCells>(), 6 * 64);
     }
 
     #[test]

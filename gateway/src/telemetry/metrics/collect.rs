@@ -13,6 +13,8 @@ use prometheus::proto::{
 };
 use tracing_appender::non_blocking::ErrorCounter;
 
+use cardea_http2::Fault;
+
 use super::buckets::{BOUNDS_S, BUCKETS, UNITS_PER_SECOND};
 use super::cells::{CLASSES, Count, HandshakeEnd, Times, WorkerCells};
 use super::names::{Kind, Metric};
@@ -282,6 +284,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
     for (key, slot) in held {
         let (mut opened, mut closed, mut refused) = (0u64, 0u64, 0u64);
         let mut handshakes = [0; HandshakeEnd::ALL.len()];
+        let mut faults = [0; Fault::ALL.len()];
         for cells in shared
             .workers
             .iter()
@@ -292,6 +295,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
             opened = opened.wrapping_add(cells.opened.value());
             refused = refused.wrapping_add(cells.refused.value());
             add_all(&mut handshakes, &cells.handshakes);
+            add_all(&mut faults, &cells.http2_faults.0);
         }
         let [name] = &*key;
         if is_idle_overflow(name, opened + refused) {
@@ -306,6 +310,9 @@ fn listeners(shared: &Shared, families: &mut Families) {
         families.add_count(Metric::ConnectionsRefused, &[name], refused);
         for (end, count) in HandshakeEnd::ALL.iter().zip(handshakes) {
             families.add_count(Metric::Handshakes, &[name, end.as_str()], count);
+        }
+        for (fault, count) in Fault::ALL.iter().zip(faults) {
+            families.add_count(Metric::Http2Faults, &[name, fault.as_str()], count);
         }
     }
 }

@@ -81,6 +81,8 @@ metrics! {
         "Accepts that failed, mostly for want of file descriptors."
     Handshakes "cardea_tls_handshakes_total" Counter ["listener" "result"]
         "TLS handshakes with clients, by how they ended."
+    Http2Faults "cardea_http2_faults_total" Counter ["listener" "fault"]
+        "Rules of HTTP/2 that clients broke: streams reset and connections closed for it."
     TunnelsOpen "cardea_tunnels_open" Gauge []
         "Upgraded connections, such as WebSockets, open now."
     Tunnels "cardea_tunnels_total" Counter []
@@ -160,7 +162,7 @@ mod tests {
     fn names_follow_the_conventions() {
         for metric in Metric::ALL {
             let name = metric.name();
-            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             assert!(name.chars().all(plain), "{name}");
             assert!(
                 name.starts_with("cardea_") || name.starts_with("process_"),

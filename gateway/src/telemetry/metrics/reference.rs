@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::buckets::BOUNDS_S;
+use cardea_http2::Fault;
+
 use super::cells::HandshakeEnd;
 use super::names::Metric;
 
@@ -48,6 +50,17 @@ fn page() -> String {
     for end in HandshakeEnd::ALL {
         writeln!(page, "| `{}` | {} |", end.as_str(), end.help())
             .expect("a string takes everything");
+    }
+    page.push_str("\nHow HTTP/2 is broken:\n\n| `fault` | |\n|---|---|\n");
+    for fault in Fault::ALL {
+        let (word, text) = (fault.as_str(), fault.to_string());
+        writeln!(
+            page,
+            "| `{word}` | {}{}. |",
+            text[..1].to_uppercase(),
+            &text[1..]
+        )
+        .expect("a string takes everything");
     }
     let bounds: Vec<_> = BOUNDS_S.iter().map(ToString::to_string).collect();
     writeln!(

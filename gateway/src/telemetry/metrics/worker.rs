@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cardea_http2::Fault;
+
 use super::cells::{self, ListenerCells, UpstreamCells, WorkerCells};
 use super::{HandshakeEnd, ListenerSlotId, RouteSlotId, UpstreamSlotId};
 use crate::traffic::respond::Reason;
@@ -111,6 +113,15 @@ impl WorkerMetrics {
     pub fn handshake_finished(&self, listener: ListenerSlotId, end: HandshakeEnd) {
         self.at_listener(listener, |cells| {
             if let Some(count) = cells.handshakes.get(end as usize) {
+                count.add(1);
+            }
+        });
+    }
+
+    /// Counts a rule of HTTP/2 that a client broke.
+    pub fn http2_fault(&self, listener: ListenerSlotId, fault: Fault) {
+        self.at_listener(listener, |cells| {
+            if let Some(count) = cells.http2_faults.0.get(fault as usize) {
                 count.add(1);
             }
         });

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cardea_http1::{Known, Version};
+use cardea_http1::Known;
 
 use super::record::{Record, json_value};
 
@@ -89,8 +89,8 @@ fields! {
         |record| Value::Text(record.path);
     Query "query" "The query, without its question mark."
         |record| Value::optional(record.query, Value::Text);
-    Protocol "protocol" "`HTTP/1.0` or `HTTP/1.1`."
-        |record| Value::Word(protocol(record.version));
+    Protocol "protocol" "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`."
+        |record| Value::Word(record.protocol.as_str());
     Status "status" "The status that was sent; without one, that of the reason."
         |record| Value::Number(u64::from(record.status));
     Reason "reason" "Why the gateway answered by itself or ended the exchange early."
@@ -139,11 +139,4 @@ fields! {
         |record| Value::optional(record.peer_certificate(), |peer| Value::name(&peer.fingerprint));
     Generation "generation" "The configuration that the exchange ran on."
         |record| Value::Number(record.generation);
-}
-
-pub(super) fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    }
 }

@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use cardea_certs::peer::PeerCertificate;
-use cardea_http1::{Known, Version, write};
+use cardea_http1::{Known, write};
 
 use super::escape;
 use super::field::{self, Value};
 use super::format::{Format, Piece};
 use super::time::Clock;
-use crate::traffic::exchange::TlsIdentity;
+use crate::traffic::exchange::{Protocol, TlsIdentity};
 use crate::traffic::headers::Headers;
 
 /// One finished exchange.
@@ -35,8 +35,8 @@ pub struct Record<'r> {
     pub query: Option<&'r [u8]>,
     /// The request's fields.
     pub headers: &'r Headers,
-    /// The version the request was made in.
-    pub version: Version,
+    /// The protocol the request was made in.
+    pub protocol: Protocol,
     /// The TLS session.
     pub tls: Option<&'r TlsIdentity>,
     /// The status sent, or counted.
@@ -124,7 +124,7 @@ fn common(record: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.push(b' ');
     target(record, out);
     out.push(b' ');
-    out.extend_from_slice(field::protocol(record.version).as_bytes());
+    out.extend_from_slice(record.protocol.as_str().as_bytes());
     out.extend_from_slice(b"\" ");
     write::decimal(out, u64::from(record.status));
     out.push(b' ');

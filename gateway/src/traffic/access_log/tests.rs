@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use cardea_certs::peer::PeerCertificate;
 use cardea_certs::server::PolicyIdentity;
-use cardea_http1::Version;
 
 use super::*;
 use crate::telemetry::metrics::LogCounts;
-use crate::traffic::exchange::TlsIdentity;
+use crate::traffic::exchange::{Protocol, TlsIdentity};
 use crate::traffic::headers::{HeaderName, Headers};
 
 /// The longest a test waits for what must happen.
@@ -37,7 +36,7 @@ fn record(headers: &Headers) -> Record<'_> {
         path: b"/a",
         query: Some(b"b=1"),
         headers,
-        version: Version::Http11,
+        protocol: Protocol::Http11,
         tls: None,
         status: 200,
         reason: None,
@@ -90,6 +89,7 @@ fn a_json_line_has_every_field_in_order() {
         })),
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
+        is_http2: false,
         resumed: true,
     };
     let record = Record {

@@ -1,30 +1,30 @@
-//! The client's side of one HTTP/1 exchange: writing response heads and bodies as its version
-//! allows, and knowing whether the connection can serve another request.
+//! The client's side of one exchange: sending response heads and bodies as its protocol allows, and
+//! knowing whether the connection can serve another request.
 //!
 //! Must not: decide what is answered, or leave a client in doubt whether a body was whole.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
+use std::task::{Context, Poll};
 
 use cardea_http1::{Framing, Version, write};
 
 use super::Ticket;
 use crate::traffic::body::Pace;
 use crate::traffic::exchange::Timeouts;
+use crate::traffic::http2::Stream;
 use crate::traffic::respond::{Response, has_body};
 use crate::traffic::socket::Socket;
-use crate::traffic::timer::Direction;
+use crate::traffic::timer::{Direction, Timer};
 use crate::traffic::upstream::request::stays_here;
 
 /// The client's side of one exchange.
 #[derive(Debug)]
 pub struct ClientSide<'c> {
-    /// The connection.
-    pub socket: &'c Socket,
-    /// Its entry in the worker's register.
+    /// What the exchange came on.
+    pub end: ClientEnd<'c>,
+    /// The connection's entry in the worker's register.
     pub ticket: &'c Ticket,
-    /// The version the request was made in.
-    pub version: Version,
     /// Whether the request was HEAD: its response has a head only.
     pub is_head: bool,
     /// Whether the connection serves another request after this one.
@@ -35,17 +35,41 @@ pub struct ClientSide<'c> {
     pub expects_continue: Cell<bool>,
 }
 
+/// What an exchange came on.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientEnd<'c> {
+    /// A connection that serves one exchange at a time, and the version of the request.
+    Http1(&'c Socket, Version),
+    /// A stream among others.
+    Http2(&'c Stream),
+}
+
 impl<'c> ClientSide<'c> {
     /// For a response to something that was no request; the connection ends with it.
-    pub fn farewell(socket: &'c Socket, ticket: &'c Ticket) -> Self {
+    pub fn farewell(end: ClientEnd<'c>, ticket: &'c Ticket) -> Self {
         Self {
-            socket,
+            end,
             ticket,
-            version: Version::Http11,
             is_head: false,
             persistent: Cell::new(false),
             head_sent: Cell::new(false),
             expects_continue: Cell::new(false),
+        }
+    }
+
+    /// The deadlines of the client.
+    pub fn timer(&self) -> &Timer {
+        match self.end {
+            ClientEnd::Http1(socket, _) => socket.timer(),
+            ClientEnd::Http2(stream) => stream.timer(),
+        }
+    }
+
+    /// Waits until the client has given the exchange up.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.end {
+            ClientEnd::Http1(socket, _) => socket.poll_reset(cx),
+            ClientEnd::Http2(stream) => stream.poll_reset(cx),
         }
     }
 
@@ -54,17 +78,26 @@ impl<'c> ClientSide<'c> {
         if self.is_head || !has_body(status) {
             return Framing::None;
         }
-        match received {
-            Framing::Chunked | Framing::UntilClose if self.version == Version::Http10 => {
+        match (self.end, received) {
+            (ClientEnd::Http1(_, Version::Http10), Framing::Chunked | Framing::UntilClose) => {
                 Framing::UntilClose
             }
-            Framing::UntilClose => Framing::Chunked,
-            other => other,
+            (_, Framing::UntilClose) => Framing::Chunked,
+            (_, other) => other,
         }
     }
 
-    /// Serialises a final head. `length` is what the origin declared, which a response to HEAD
-    /// and a 304 repeat without a body (RFC 9110 §8.6).
+    /// The length to tell of: that of the body, or what the origin declared of one that a response
+    /// to HEAD and a 304 do not have (RFC 9110 §8.6).
+    pub fn told_length(&self, status: u16, framing: Framing, declared: Option<u64>) -> Option<u64> {
+        match framing {
+            Framing::Length(length) => Some(length),
+            Framing::None => declared.filter(|_| self.is_head || status == 304),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+
+    /// Serialises a final head for a connection of HTTP/1. `length` is what the origin declared.
     pub fn write_head(
         &self,
         out: &mut Vec<u8>,
@@ -74,37 +107,67 @@ impl<'c> ClientSide<'c> {
     ) {
         write::status_line(out, response.status);
         response.headers.write(out, |known| !stays_here(known));
+        if let Some(length) = self.told_length(response.status, framing, length) {
+            write::content_length(out, length);
+        }
         match framing {
-            Framing::Length(length) => write::content_length(out, length),
             Framing::Chunked => write::chunked(out),
             Framing::UntilClose => self.persistent.set(false),
-            Framing::None => {
-                if let Some(length) = length.filter(|_| self.is_head || response.status == 304) {
-                    write::content_length(out, length);
-                }
-            }
+            Framing::Length(_) | Framing::None => {}
         }
         if self.ticket.is_released() {
             self.persistent.set(false);
         }
         if !self.persistent.get() {
             out.extend_from_slice(b"connection: close\r\n");
-        } else if self.version == Version::Http10 {
+        } else if matches!(self.end, ClientEnd::Http1(_, Version::Http10)) {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Sends a response that is here as a whole.
+    pub async fn send_whole(
+        &self,
+        response: &Response,
+        framing: Framing,
+        body: &[u8],
+        pace: &mut Pace,
+    ) -> io::Result<()> {
+        let length = Some(body.len() as u64);
+        let body = if framing == Framing::None { &[] } else { body };
+        self.head_sent.set(true);
+        match self.end {
+            ClientEnd::Http1(socket, _) => {
+                let mut out = Vec::with_capacity(512 + body.len());
+                self.write_head(&mut out, response, framing, length);
+                out.extend_from_slice(body);
+                send(socket, &out, &[], pace).await
+            }
+            ClientEnd::Http2(stream) => {
+                let length = self.told_length(response.status, framing, length);
+                stream.send_head(response, length, body.is_empty())?;
+                match body {
+                    [] => Ok(()),
+                    body => stream.send(body, true, pace).await,
+                }
+            }
+        }
+    }
+
     /// Sends an interim response (1xx), which HTTP/1.0 clients do not know.
     pub async fn send_interim(&self, response: &Response, pace: &mut Pace) -> io::Result<()> {
-        if self.version == Version::Http10 {
-            return Ok(());
+        match self.end {
+            ClientEnd::Http1(_, Version::Http10) => Ok(()),
+            ClientEnd::Http1(socket, _) => {
+                let mut out = Vec::new();
+                write::status_line(&mut out, response.status);
+                response.headers.write(&mut out, |known| !stays_here(known));
+                out.extend_from_slice(b"\r\n");
+                send(socket, &out, &[], pace).await
+            }
+            ClientEnd::Http2(stream) => stream.send_head(response, None, false),
         }
-        let mut out = Vec::new();
-        write::status_line(&mut out, response.status);
-        response.headers.write(&mut out, |known| !stays_here(known));
-        out.extend_from_slice(b"\r\n");
-        self.send(&out, &[], pace).await
     }
 
     /// Tells a client that waits to go on with its body (RFC 9110 §10.1.1).
@@ -112,12 +175,11 @@ impl<'c> ClientSide<'c> {
         if !self.expects_continue.replace(false) {
             return Ok(());
         }
-        self.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[], pace).await
-    }
-
-    /// Writes both slices at the pace the client has to keep.
-    pub async fn send(&self, head: &[u8], body: &[u8], pace: &mut Pace) -> io::Result<()> {
-        send(self.socket, head, body, pace).await
+        let go_on = Response {
+            status: 100,
+            ..Response::default()
+        };
+        self.send_interim(&go_on, pace).await
     }
 }
 

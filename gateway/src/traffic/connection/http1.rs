@@ -7,34 +7,33 @@
 use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cardea_http1::{Framing, HeadScan, Known, Method, RequestHead, Upgrade};
+use cardea_http1::{Framing, HeadFault, HeadScan, Method, RequestHead, Version};
 
-use super::client::{ClientSide, write_pace};
-use super::{Ticket, head_fault};
+use super::client::{ClientEnd, ClientSide, write_pace};
+use super::conduct::{answer, conduct};
+use super::head::{HeadFacts, Refused, facts, fill_request};
+use super::{LINGER_BYTES_MAX, LINGER_TIME_MAX, Ticket};
 use crate::snapshot::{ListenerPlan, Snapshot};
-use crate::traffic::body::{BodyReader, Pace};
+use crate::traffic::body::{Body, BodyReader, Pace, SocketBody};
 use crate::traffic::buffer::Inbound;
-use crate::traffic::exchange::{Client, Exchange, Request};
-use crate::traffic::forward::{End, forward};
+use crate::traffic::exchange::{Client, Request};
+use crate::traffic::forward::End;
 use crate::traffic::respond::{self, Reason, Reply};
 use crate::traffic::socket::Socket;
 use crate::traffic::timer::Direction;
-use crate::traffic::upload::RequestBody;
 use crate::traffic::worker::Worker;
 use crate::traffic::{admit, finish};
 
-/// Bytes of an unread request body that are read and dropped after an early response, so that the
-/// client sees the response before the close.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-
-/// How long that may take.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// Serves a connection to its end.
-pub async fn serve(worker: &Rc<Worker>, ticket: &Ticket, socket: &Socket, client: &Client) {
+/// Serves a connection to its end. What is returned was received on a connection that turned out to
+/// speak HTTP/2, and begins with its preface.
+pub async fn serve(
+    worker: &Rc<Worker>,
+    ticket: &Ticket,
+    socket: &Socket,
+    client: &Client,
+) -> Option<Inbound> {
     let mut connection = Http1 {
         worker,
         ticket,
@@ -48,9 +47,12 @@ pub async fn serve(worker: &Rc<Worker>, ticket: &Ticket, socket: &Socket, client
         Close::Orderly if !connection.inbound.is_empty() => Close::Linger,
         close => close,
     };
+    if matches!(close, Close::Http2) {
+        return Some(connection.inbound);
+    }
     connection.inbound.discard(&worker.buffers);
     match close {
-        Close::Silent => {}
+        Close::Silent | Close::Http2 => {}
         Close::Orderly => {
             socket.set_deadline(Direction::Write, LINGER_TIME_MAX);
             // The peer may be gone already; there is nobody left to tell.
@@ -59,6 +61,7 @@ pub async fn serve(worker: &Rc<Worker>, ticket: &Ticket, socket: &Socket, client
         Close::Linger => linger(worker, socket).await,
         Close::Abort => socket.reset_on_close(),
     }
+    None
 }
 
 /// How a connection ends.
@@ -71,6 +74,8 @@ enum Close {
     Linger,
     /// A response stayed incomplete, and only a reset tells the client so.
     Abort,
+    /// The client speaks HTTP/2, and knew before that we do (RFC 9113 section 3.3).
+    Http2,
 }
 
 struct Http1<'c> {
@@ -80,13 +85,6 @@ struct Http1<'c> {
     client: &'c Client,
     inbound: Inbound,
     served: u64,
-}
-
-/// What a head says about the message around it.
-struct HeadFacts {
-    persistent: bool,
-    expects_continue: bool,
-    is_upgrade: bool,
 }
 
 impl Http1<'_> {
@@ -158,8 +156,12 @@ impl Http1<'_> {
                 self.worker.give_request(request);
                 return Err(self.unasked());
             }
-            Err(HeadEnd::Refused(reason, detail)) => {
-                return Err(self.refuse(snapshot, plan, request, reason, detail).await);
+            Err(HeadEnd::Http2) => {
+                self.worker.give_request(request);
+                return Err(Close::Http2);
+            }
+            Err(HeadEnd::Refused(refused)) => {
+                return Err(self.refuse(snapshot, plan, request, refused).await);
             }
         };
         let mut exchange = admit::open(self.worker, snapshot, plan, self.client, request);
@@ -167,9 +169,8 @@ impl Http1<'_> {
             && !self.worker.is_draining()
             && self.served + 1 < plan.requests_per_connection_max;
         let client = ClientSide {
-            socket: self.socket,
+            end: ClientEnd::Http1(self.socket, head.version),
             ticket: self.ticket,
-            version: exchange.request.version,
             is_head: exchange.request.method == Method::Head,
             persistent: Cell::new(persistent),
             head_sent: Cell::new(false),
@@ -179,30 +180,16 @@ impl Http1<'_> {
             exchange.timeouts.body_progress,
             exchange.timeouts.body_rate_min,
         );
-        let mut body = RequestBody {
+        let mut body = Body::Http1(SocketBody {
+            socket: self.socket,
             reader: BodyReader::new(exchange.request.framing, &plan.limits, pace),
             inbound: &mut self.inbound,
-        };
-        let result = match admit::admit(self.worker, &mut exchange) {
-            Ok(()) => {
-                forward(
-                    self.worker,
-                    &mut exchange,
-                    &client,
-                    &mut body,
-                    facts.is_upgrade,
-                )
-                .await
-            }
-            Err(reply) => Err(reply),
-        };
-        let end = match result {
-            Ok(end) => end,
-            Err(reply) => answer(&mut exchange, &client, &mut body, *reply).await,
-        };
+        });
+        let is_upgrade = facts.is_upgrade;
+        let end = conduct(self.worker, &mut exchange, &client, &mut body, is_upgrade).await;
         let close = match end {
-            End::Complete if client.persistent.get() && body.reader.is_done() => Ok(()),
-            End::Complete if body.reader.is_done() => Err(Close::Orderly),
+            End::Complete if client.persistent.get() && body.is_done() => Ok(()),
+            End::Complete if body.is_done() => Err(Close::Orderly),
             End::Complete => Err(Close::Linger),
             End::Cut(reason) => {
                 exchange.fail(reason);
@@ -226,13 +213,14 @@ impl Http1<'_> {
             match head.receive(&mut scan, self.inbound.bytes(), &plan.limits) {
                 Ok(Some(span)) => break span,
                 Ok(None) => {}
-                Err(error) => return Err(HeadEnd::from_error(&error)),
+                Err(error) if self.is_http2(plan, error.fault()) => return Err(HeadEnd::Http2),
+                Err(error) => return Err(HeadEnd::Refused(Refused::from(&error))),
             }
             match self.inbound.fill(self.socket, &self.worker.buffers).await {
                 Ok(0) => return Err(HeadEnd::Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut && !self.inbound.is_empty() => {
-                    return Err(HeadEnd::Refused(Reason::HeadTimeout, None));
+                    return Err(HeadEnd::Refused(Reason::HeadTimeout.into()));
                 }
                 Err(_) => return Err(HeadEnd::Closed),
             }
@@ -244,11 +232,21 @@ impl Http1<'_> {
             .buffers
             .give_input(std::mem::replace(&mut request.headers.bytes, bytes));
         fill_request(request, head);
-        let facts = facts(head)?;
+        let facts = facts(head).map_err(HeadEnd::Refused)?;
         if self.socket.is_handshaking() {
             self.settle_early(plan, request, &facts).await?;
         }
         Ok(facts)
+    }
+
+    /// Whether what cannot be read is the preface of a client that speaks HTTP/2.
+    fn is_http2(&self, plan: &ListenerPlan, fault: HeadFault) -> bool {
+        let preface = cardea_http2::PREFACE.get(..PREFACE_LINE_BYTES);
+        fault == HeadFault::UnsupportedVersion
+            && self.served == 0
+            && plan.takes_cleartext_http2
+            && self.socket.session().is_none()
+            && self.inbound.bytes().get(..PREFACE_LINE_BYTES) == preface
     }
 
     /// Has a request that came before the end of its handshake wait for that, unless it may be
@@ -282,36 +280,39 @@ impl Http1<'_> {
         snapshot: &Snapshot,
         plan: &ListenerPlan,
         mut request: Box<Request>,
-        reason: Reason,
-        detail: Option<Box<str>>,
+        refused: Refused,
     ) -> Close {
         request.headers.fields.clear();
         let mut exchange = admit::open(self.worker, snapshot, plan, self.client, request);
-        let client = ClientSide::farewell(self.socket, self.ticket);
-        let mut reply = Reply::new(reason);
-        reply.detail = detail;
-        let mut body = RequestBody {
-            reader: BodyReader::new(Framing::None, &plan.limits, Pace::new(Duration::ZERO, 0)),
+        let end = ClientEnd::Http1(self.socket, Version::Http11);
+        let client = ClientSide::farewell(end, self.ticket);
+        let mut reply = Reply::new(refused.reason);
+        reply.detail = refused.detail;
+        let pace = Pace::new(Duration::ZERO, 0);
+        let mut body = Body::Http1(SocketBody {
+            socket: self.socket,
+            reader: BodyReader::new(Framing::None, &plan.limits, pace),
             inbound: &mut self.inbound,
-        };
+        });
         answer(&mut exchange, &client, &mut body, *reply).await;
         finish::finish(self.worker, exchange);
         Close::Linger
     }
 }
 
+/// Bytes of the preface's first line, which is as much of it as a parser of requests looks at.
+const PREFACE_LINE_BYTES: usize = b"PRI * HTTP/2.0".len();
+
 /// Tells a client that speaks HTTP to a TLS listener what it did: an alert it would not read.
 pub async fn refuse_plain(worker: &Worker, ticket: &Ticket, socket: &Socket) {
     let snapshot = worker.snapshot.load();
     let rendered = respond::render(*Reply::new(Reason::PlainHttp), &snapshot.style, None, None);
-    let length = rendered.body.len() as u64;
-    let client = ClientSide::farewell(socket, ticket);
-    let mut out = Vec::new();
-    let framing = Framing::Length(length);
-    client.write_head(&mut out, &rendered.response, framing, Some(length));
-    out.extend_from_slice(&rendered.body);
+    let end = ClientEnd::Http1(socket, Version::Http11);
+    let client = ClientSide::farewell(end, ticket);
+    let framing = Framing::Length(rendered.body.len() as u64);
     let mut pace = write_pace(&snapshot.timeouts);
-    if client.send(&out, &[], &mut pace).await.is_ok() {
+    let sent = client.send_whole(&rendered.response, framing, &rendered.body, &mut pace);
+    if sent.await.is_ok() {
         linger(worker, socket).await;
     }
 }
@@ -319,92 +320,13 @@ pub async fn refuse_plain(worker: &Worker, ticket: &Ticket, socket: &Socket) {
 /// Why no head was read.
 enum HeadEnd {
     Closed,
-    Refused(Reason, Option<Box<str>>),
-}
-
-impl HeadEnd {
-    fn from_error(error: &cardea_http1::HeadError) -> Self {
-        Self::Refused(
-            head_fault(error),
-            Some(format!("{error}.").into_boxed_str()),
-        )
-    }
-}
-
-fn fill_request(request: &mut Request, head: &mut RequestHead) {
-    std::mem::swap(&mut request.headers.fields, &mut head.fields);
-    request.headers.remove_hop_by_hop(&head.nominated);
-    request.method = head.method;
-    request.method_text = head.method_span;
-    request.version = head.version;
-    request.framing = head.framing;
-    request.authority = head.authority;
-    request.host_text = head.host;
-    request.port = head.port;
-    request.target = head.target;
-}
-
-/// What the head asks of the connection. The only upgrade there is is WebSocket, by GET, without
-/// a body; other offers are not taken up (RFC 9110 §7.8 lets a server ignore them).
-fn facts(head: &RequestHead) -> Result<HeadFacts, HeadEnd> {
-    let is_upgrade = head.upgrade == Upgrade::WebSocket;
-    let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
-    if is_upgrade && (head.method != Method::Get || has_body) {
-        return Err(HeadEnd::Refused(Reason::UpgradeInvalid, None));
-    }
-    Ok(HeadFacts {
-        persistent: head.persistent,
-        expects_continue: head.expect_continue,
-        is_upgrade,
-    })
-}
-
-/// Sends a response of our own.
-async fn answer(
-    exchange: &mut Exchange<'_>,
-    client: &ClientSide<'_>,
-    body: &mut RequestBody<'_>,
-    reply: Reply,
-) -> End {
-    exchange.fail(reply.reason);
-    // A body that is here already is dropped; one that is not keeps the connection from reuse.
-    while let Ok(Some(_)) = body.reader.next_received(body.inbound) {}
-    if !body.reader.is_done() {
-        client.persistent.set(false);
-    }
-    let style: &Arc<respond::ResponseStyle> = exchange
-        .domain
-        .map_or(&exchange.snapshot.style, |domain| &domain.style);
-    let accept = exchange.request.headers.known(Known::Accept);
-    let mut rendered = respond::render(reply, style, accept, Some(exchange.request_id.as_bytes()));
-    let chain = match (exchange.route, exchange.domain) {
-        (Some(route), _) => &route.chain,
-        (None, Some(domain)) => &domain.chain,
-        (None, None) => &exchange.snapshot.chain,
-    };
-    chain.on_response(exchange, &mut rendered.response);
-    exchange.status = rendered.response.status;
-    let length = rendered.body.len() as u64;
-    let framing = client.framing(rendered.response.status, Framing::Length(length));
-    let mut out = Vec::with_capacity(512 + rendered.body.len());
-    client.write_head(&mut out, &rendered.response, framing, Some(length));
-    if framing != Framing::None {
-        out.extend_from_slice(&rendered.body);
-        exchange.bytes_sent += length;
-    }
-    client.head_sent.set(true);
-    match client
-        .send(&out, &[], &mut write_pace(exchange.timeouts))
-        .await
-    {
-        Ok(()) => End::Complete,
-        Err(_) => End::Cut(Reason::ClientClosed),
-    }
+    Refused(Refused),
+    Http2,
 }
 
 /// Reads and drops what a client still sends after an early response: closing on unread bytes
 /// would reset the connection, and the reset would overtake the response (RFC 9112 §9.6).
-async fn linger(worker: &Worker, socket: &Socket) {
+pub(super) async fn linger(worker: &Worker, socket: &Socket) {
     socket.set_deadline(Direction::Write, LINGER_TIME_MAX);
     if socket.close_write().await.is_err() {
         return;

@@ -17,7 +17,7 @@ use super::dns::ResolverSettings;
 use super::health::{HealthSettings, Probe};
 use super::outlier::OutlierSettings;
 use super::retry::RetrySettings;
-use super::settings::{PoolSettings, Settings, Source, Target, TlsClient};
+use super::settings::{PoolSettings, Protocol, Settings, Source, Target, TlsClient};
 use super::{Alarm, Upstream, describe};
 use crate::traffic::balance::{Balance, HashBy};
 
@@ -45,7 +45,7 @@ impl Upstreams {
                 origin: upstream.origin,
                 found: &mut found,
             };
-            let tls = check.tls(upstream.tls.as_deref(), &clients);
+            let tls = check.tls(upstream, &clients);
             let health = upstream
                 .health
                 .as_deref()
@@ -120,12 +120,9 @@ impl Check<'_> {
             .push(Diagnostic::error(code, Some(self.origin), message).remedy(remedy));
     }
 
-    fn tls(
-        &mut self,
-        tls: Option<&model::UpstreamTls>,
-        clients: &ClientConfigs,
-    ) -> Option<TlsClient> {
-        match super::tls::compile(tls?, clients) {
+    fn tls(&mut self, upstream: &model::Upstream, clients: &ClientConfigs) -> Option<TlsClient> {
+        let tls = upstream.tls.as_deref()?;
+        match super::tls::compile(tls, protocol(upstream.protocol), clients) {
             Ok(client) => Some(client),
             Err(error) => {
                 let what = format!("cannot speak TLS: {}", describe(&error));
@@ -187,6 +184,14 @@ fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+fn protocol(protocol: model::UpstreamProtocol) -> Protocol {
+    match protocol {
+        model::UpstreamProtocol::Auto => Protocol::Agreed,
+        model::UpstreamProtocol::Http1 => Protocol::Http1,
+        model::UpstreamProtocol::Http2 => Protocol::Http2,
+    }
+}
+
 fn settings(
     upstream: &model::Upstream,
     tls: Option<TlsClient>,
@@ -199,6 +204,7 @@ fn settings(
             .map(|endpoint| source(endpoint))
             .collect(),
         balance: balance(&upstream.balance),
+        protocol: protocol(upstream.protocol),
         tls,
         pool: PoolSettings {
             idle_per_worker_max: upstream.pool.idle_per_worker_max as usize,

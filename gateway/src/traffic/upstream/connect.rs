@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::endpoint::Endpoint;
 use super::local::Chosen;
 use super::pool::Connection;
+use super::settings::Protocol;
 use crate::traffic::respond::Reason;
 use crate::traffic::socket::Socket;
 use crate::traffic::timer::{Direction, Wheel};
@@ -46,9 +47,19 @@ impl ConnectError {
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Any request.
+    Requests,
+    /// Something that only HTTP/1.1 can do, where the endpoint has a choice.
+    Upgrade,
+}
+
 /// Opens a connection. `timeout` is absolute over TCP and TLS; zero is none.
 pub async fn connect(
     endpoint: &Chosen,
+    purpose: Purpose,
     timeout: Duration,
     wheel: &Rc<Wheel>,
 ) -> Result<Connection, ConnectError> {
@@ -64,11 +75,17 @@ pub async fn connect(
             .map_err(|_| ConnectError::Timeout(timeout))?,
     };
     let mut socket = Socket::new(stream.map_err(ConnectError::Failed)?, wheel);
-    if let Some(tls) = &endpoint.upstream().upstream().settings.tls {
+    let settings = &endpoint.upstream().upstream().settings;
+    let mut is_http2 = settings.protocol == Protocol::Http2;
+    if let Some(tls) = &settings.tls {
         let server_name = tls
             .server_name_of(endpoint)
             .map_err(|error| ConnectError::Tls(io::Error::new(ErrorKind::InvalidInput, error)))?;
-        let session = Session::connect(&tls.config, server_name)
+        let config = match (purpose, settings.protocol) {
+            (Purpose::Upgrade, Protocol::Agreed) => &tls.http1,
+            _ => &tls.config,
+        };
+        let session = Session::connect(config, server_name)
             .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
         socket.start_session(session);
         if !timeout.is_zero() {
@@ -85,9 +102,16 @@ pub async fn connect(
                 ErrorKind::TimedOut => ConnectError::Timeout(timeout),
                 _ => ConnectError::Tls(error),
             })?;
+        let agreed = socket.session().is_some_and(|it| it.borrow().is_http2());
+        if is_http2 && !agreed {
+            let text = "the endpoint does not speak HTTP/2";
+            return Err(ConnectError::Tls(io::Error::other(text)));
+        }
+        is_http2 = agreed;
     }
     Ok(Connection {
         socket,
+        is_http2,
         requests: 0,
         permit,
     })

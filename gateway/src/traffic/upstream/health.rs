@@ -138,7 +138,7 @@ impl HealthSettings {
             return self.converse(stream, endpoint, 80).await;
         };
         let name = tls.server_name_of(endpoint).map_err(CheckError::Name)?;
-        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        let connector = TlsConnector::from(Arc::clone(&tls.http1));
         let stream = connector
             .connect(name, stream)
             .await

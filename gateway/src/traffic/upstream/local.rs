@@ -217,11 +217,11 @@ impl Drop for ActiveRequest {
 }
 
 /// Builds hashers for maps by ids of ours.
-pub(super) type BuildIdHasher = BuildHasherDefault<IdHasher>;
+pub(in crate::traffic) type BuildIdHasher = BuildHasherDefault<IdHasher>;
 
 /// Hashes an id that counts up, which nobody outside chooses: one multiplication spreads it.
 #[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
+pub(in crate::traffic) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

@@ -22,6 +22,8 @@ use crate::traffic::timer::{TICK, Wheel};
 pub struct Connection {
     /// The socket, its TLS handshake done.
     pub socket: Socket,
+    /// Whether HTTP/2 is spoken on it.
+    pub is_http2: bool,
     /// Requests sent on it so far.
     pub requests: u64,
     /// Releases its place under the upstream's connection cap when the connection goes.

@@ -4,14 +4,15 @@
 //! Must not: forward what belongs to the client's connection (RFC 9110 §7.6.1), or let a client
 //! say who it is: the fields that carry its identity are ours.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 
-use cardea_http1::{Form, Framing, Known, write};
+use cardea_http1::{ChunkedDecoder, Field, Form, Framing, Known, Limits, Step, write};
+use cardea_http2::HeadWriter;
 
-use crate::traffic::body::{BodyError, BodyReader};
-use crate::traffic::buffer::Inbound;
+use crate::traffic::body::{Body, BodyError, Pace};
 use crate::traffic::exchange::Exchange;
+use crate::traffic::http2::Stream;
 use crate::traffic::peer;
 
 /// Body bytes that leave with the head, in one write, and can be sent again: small requests.
@@ -22,6 +23,8 @@ const TOGETHER_BYTES_MAX: usize = 16 * 1024;
 pub struct Outgoing {
     /// The head, and the start of the body if it was there already.
     pub bytes: Vec<u8>,
+    /// Bytes of the head among them.
+    pub head_bytes: usize,
     /// Whether that is the whole request, so that it can be sent again.
     pub is_whole: bool,
     /// Bytes of the body among them.
@@ -36,17 +39,17 @@ impl Outgoing {
         mut bytes: Vec<u8>,
         exchange: &Exchange<'_>,
         is_upgrade: bool,
-        body: &mut BodyReader,
-        inbound: &mut Inbound,
+        body: &mut Body<'_>,
     ) -> Result<Self, BodyError> {
         write_head(&mut bytes, exchange, is_upgrade);
+        let head_bytes = bytes.len();
         let limit = bytes.len() + TOGETHER_BYTES_MAX;
         let mut body_bytes = 0;
         while bytes.len() < limit {
-            let Some(piece) = body.next_received(inbound)? else {
+            let Some(piece) = body.next_received()? else {
                 break;
             };
-            let piece = inbound.range(piece);
+            let piece = body.piece(piece);
             body_bytes += piece.len() as u64;
             match exchange.request.framing {
                 Framing::Chunked => write_chunk(&mut bytes, piece),
@@ -54,14 +57,102 @@ impl Outgoing {
             }
         }
         if body.is_done() {
-            write_end(&mut bytes, exchange.request.framing, body);
+            write_end(&mut bytes, exchange.request.framing, body.trailers());
         }
         Ok(Self {
             bytes,
+            head_bytes,
             is_whole: body.is_done(),
             body_bytes,
             is_upgrade,
         })
+    }
+}
+
+impl Outgoing {
+    /// The lines of the head, the first one first.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let head = self.bytes.get(..self.head_bytes).unwrap_or_default();
+        let mut rest = head;
+        std::iter::from_fn(move || {
+            let end = memchr::memmem::find(rest, b"\r\n")?;
+            let (line, after) = rest.split_at_checked(end)?;
+            rest = after.get(2..).unwrap_or_default();
+            (!line.is_empty()).then_some(line)
+        })
+    }
+
+    /// Sends the request on a stream: the same head, field by field, and what is there of its body.
+    pub async fn send_on(
+        &self,
+        stream: &Stream,
+        exchange: &Exchange<'_>,
+        is_secure: bool,
+        pace: &mut Pace,
+    ) -> io::Result<()> {
+        let body = self.bytes.get(self.head_bytes..).unwrap_or_default();
+        let is_end = self.is_whole && body.is_empty() && !self.is_upgrade;
+        stream.send_request(is_end, |head| {
+            self.write_fields(head, exchange.request.takes_trailers, is_secure);
+        })?;
+        if is_end || self.is_upgrade {
+            return Ok(());
+        }
+        if exchange.request.framing != Framing::Chunked {
+            return stream.send(body, self.is_whole, pace).await;
+        }
+        let mut decoder = ChunkedDecoder::new(&Limits::default());
+        let mut rest = body;
+        loop {
+            match decoder.next(rest) {
+                Ok(Step::Data { start, end }) => {
+                    let piece = rest.get(start..end).unwrap_or_default();
+                    stream.send(piece, false, pace).await?;
+                    rest = rest.get(end..).unwrap_or_default();
+                }
+                Ok(Step::End { .. }) => {
+                    let trailers = (decoder.trailer_bytes(), decoder.trailers());
+                    return stream.send_end(trailers, pace).await;
+                }
+                // The rest is sent as it comes.
+                Ok(Step::Need { .. }) => return Ok(()),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// What is one head in HTTP/1.1 is another in HTTP/2 (RFC 9113 section 8.3.1).
+    fn write_fields(&self, head: &mut HeadWriter<'_>, takes_trailers: bool, is_secure: bool) {
+        let mut lines = self.lines();
+        let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+        let method = words.next().unwrap_or_default();
+        let target = words.next().unwrap_or_default();
+        let scheme: &[u8] = if is_secure { b"https" } else { b"http" };
+        if self.is_upgrade {
+            head.field(b":method", b"CONNECT");
+            head.field(b":protocol", b"websocket");
+        } else {
+            head.field(b":method", method);
+        }
+        head.field(b":scheme", scheme);
+        for line in lines {
+            let at = memchr::memchr(b':', line).unwrap_or(line.len());
+            let (name, value) = line.split_at(at);
+            let value = value.get(1..).unwrap_or_default().trim_ascii();
+            match Known::of(name) {
+                // It is written first.
+                Known::Host => {
+                    head.field(b":authority", value);
+                    head.field(b":path", target);
+                }
+                Known::Connection | Known::Upgrade | Known::TransferEncoding => {}
+                Known::SecWebSocketKey if self.is_upgrade => {}
+                _ => head.field(name, value),
+            }
+        }
+        if takes_trailers {
+            head.field(b"te", b"trailers");
+        }
     }
 }
 
@@ -73,18 +164,12 @@ pub fn write_chunk(out: &mut Vec<u8>, piece: &[u8]) {
 }
 
 /// Writes what ends a body: for a chunked one the last chunk and the trailer fields.
-pub fn write_end(out: &mut Vec<u8>, framing: Framing, body: &BodyReader) {
+pub fn write_end(out: &mut Vec<u8>, framing: Framing, (bytes, trailers): (&[u8], &[Field])) {
     if framing != Framing::Chunked {
         return;
     }
     write::last_chunk(out);
-    if let Some(decoder) = body.trailers() {
-        write::fields(
-            out,
-            decoder.trailer_bytes(),
-            decoder.trailers().iter().copied(),
-        );
-    }
+    write::fields(out, bytes, trailers.iter().copied());
     write::head_end(out);
 }
 

@@ -8,11 +8,13 @@ use std::io::{self, ErrorKind};
 use cardea_http1::{
     ErrorKind as HeadErrorKind, HeadError, HeadScan, Limits, ResponseHead, Underscores,
 };
+use cardea_http2::MessageFault;
 
-use super::pool::Connection;
 use super::retry::Failed;
 use crate::traffic::buffer::{Buffers, Inbound};
+use crate::traffic::http2::{Loss, Stream};
 use crate::traffic::respond::{Reason, Response};
+use crate::traffic::socket::Socket;
 
 /// Interim responses (1xx) taken before a final one must come.
 pub const INTERIM_MAX: u32 = 8;
@@ -65,7 +67,7 @@ impl Failure {
 
 /// Reads one response head, interim or final. The read deadline is the caller's.
 pub async fn read_head(
-    connection: &Connection,
+    socket: &Socket,
     inbound: &mut Inbound,
     buffers: &Buffers,
     limits: &Limits,
@@ -83,7 +85,7 @@ pub async fn read_head(
             Ok(None) => {}
             Err(error) => return Err(Failure::answering(fault(&error))),
         }
-        match inbound.fill(&connection.socket, buffers).await {
+        match inbound.fill(socket, buffers).await {
             Ok(0) => return Err(ended(inbound)),
             Ok(_) => {}
             Err(error) => return Err(failed(&error, inbound)),
@@ -95,6 +97,46 @@ pub async fn read_head(
     std::mem::swap(&mut response.headers.fields, &mut head.fields);
     response.headers.remove_hop_by_hop(&head.nominated);
     Ok(())
+}
+
+/// Takes the next response head of a stream, interim or final; whether the response ends with it. The
+/// read deadline is the caller's.
+pub async fn read_head_on(
+    stream: &Stream,
+    buffers: &Buffers,
+    limits: &Limits,
+    head: &mut ResponseHead,
+    response: &mut Response,
+) -> Result<bool, Failure> {
+    let received = stream
+        .head()
+        .await
+        .map_err(|error| match (error.kind(), stream.loss()) {
+            (ErrorKind::TimedOut, _) => Failure::answering(Reason::UpstreamHeadTimeout),
+            (_, Some(Loss::Refused)) => Failure {
+                reason: Reason::UpstreamReset,
+                failed: Failed::Unprocessed,
+            },
+            (_, Some(Loss::Gone)) => Failure::unanswered(),
+            _ => Failure::answering(Reason::UpstreamReset),
+        })?;
+    match received.verdict.fault {
+        None => {}
+        Some(MessageFault::TooLarge | MessageFault::TooMany) => {
+            return Err(Failure::answering(Reason::UpstreamHeadTooLarge));
+        }
+        Some(_) => return Err(Failure::answering(Reason::UpstreamMalformed)),
+    }
+    let parsed = head.parse(&received.text, limits);
+    parsed.map_err(|error| Failure::answering(fault(&error)))?;
+    buffers.give_input(std::mem::replace(
+        &mut response.headers.bytes,
+        received.text,
+    ));
+    response.status = head.status;
+    std::mem::swap(&mut response.headers.fields, &mut head.fields);
+    response.headers.remove_hop_by_hop(&head.nominated);
+    Ok(received.is_end)
 }
 
 /// Whether these bytes can be the beginning of a status line.

@@ -46,6 +46,8 @@ pub enum Failed {
     /// A connection that had served before ended without a byte of a response: most likely it was
     /// closed while idle, and the request crossed the close on its way.
     ReusedUnanswered,
+    /// The origin says that it did nothing about the request (RFC 9113 section 8.7).
+    Unprocessed,
     /// Anything later: the origin had the request and did something with it.
     Answering,
 }
@@ -96,7 +98,7 @@ impl RetrySettings {
     pub fn decide(&self, attempt: &Attempt) -> Result<(), NoRetry> {
         let is_safe = match (attempt.failed, attempt.sent) {
             (Failed::Answering, _) | (_, Sent::Streamed) => false,
-            (_, Sent::Nothing) => true,
+            (Failed::Unprocessed, _) | (_, Sent::Nothing) => true,
             (_, Sent::Repeatable) => attempt.is_idempotent,
         };
         if !is_safe {
@@ -105,6 +107,7 @@ impl RetrySettings {
         let is_wanted = match attempt.failed {
             Failed::Connecting => self.on_connect_failure,
             Failed::ReusedUnanswered => self.on_idle_reset,
+            Failed::Unprocessed => true,
             Failed::Answering => false,
         };
         if !is_wanted {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub sources: Box<[Source]>,
     /// How requests are spread over them.
     pub balance: Balance,
+    /// Which protocols they are spoken to in.
+    pub protocol: Protocol,
     /// How to speak TLS to them; none for plain connections.
     pub tls: Option<TlsClient>,
     /// How connections to them are kept.
@@ -36,6 +38,28 @@ pub struct Settings {
     pub health: Option<HealthSettings>,
     /// When failed requests take one out; none for never.
     pub outlier: Option<OutlierSettings>,
+}
+
+impl Settings {
+    /// Whether connections may turn out to be of HTTP/2, which exchanges share.
+    pub fn may_share(&self) -> bool {
+        match self.protocol {
+            Protocol::Agreed => self.tls.is_some(),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
+    }
+}
+
+/// Which protocols endpoints are spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// What they choose in the TLS handshake; HTTP/1.1 without TLS.
+    Agreed,
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2, without TLS as well.
+    Http2,
 }
 
 /// A configured endpoint.
@@ -111,6 +135,8 @@ pub struct PoolSettings {
 pub struct TlsClient {
     /// The trusted roots, our certificate, the protocols; shared, so that sessions resume.
     pub config: Arc<ClientConfig>,
+    /// The same for what only HTTP/1.1 can do.
+    pub http1: Arc<ClientConfig>,
     /// The name that an endpoint must prove; none for the one it is configured under.
     pub server_name: Option<ServerName<'static>>,
 }
@@ -119,7 +145,9 @@ impl PartialEq for TlsClient {
     /// Whether a connection made under one may be used under the other. What differs in anything,
     /// the contents of files included, has a configuration of its own.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config) && self.server_name == other.server_name
+        Arc::ptr_eq(&self.config, &other.config)
+            && Arc::ptr_eq(&self.http1, &other.http1)
+            && self.server_name == other.server_name
     }
 }
 
@@ -160,6 +188,7 @@ impl Settings {
         Self {
             sources: places.iter().map(source).collect(),
             balance: Balance::RoundRobin,
+            protocol: Protocol::Agreed,
             tls: None,
             pool: PoolSettings {
                 idle_per_worker_max: 1,

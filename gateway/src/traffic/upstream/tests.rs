@@ -65,8 +65,10 @@ fn tls() -> Option<TlsClient> {
         .expect("the provider has TLS")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
+    let config = Arc::new(config);
     Some(TlsClient {
-        config: Arc::new(config),
+        config: Arc::clone(&config),
+        http1: config,
         server_name: None,
     })
 }

@@ -7,11 +7,15 @@ use cardea_certs::Error;
 use cardea_certs::client::{self, ClientConfigs, ClientIdentity, ClientSettings, Versions};
 use cardea_config::model::{TlsVersion, UpstreamTls, Verify};
 
-use super::settings::TlsClient;
+use super::settings::{Protocol, TlsClient};
 use crate::traffic::peer;
 
 /// How to speak TLS as the settings say.
-pub(super) fn compile(settings: &UpstreamTls, configs: &ClientConfigs) -> Result<TlsClient, Error> {
+pub(super) fn compile(
+    settings: &UpstreamTls,
+    protocol: Protocol,
+    configs: &ClientConfigs,
+) -> Result<TlsClient, Error> {
     let server_name = settings.server_name.as_deref().map(client::server_name);
     let verify = match (settings.verify, &settings.ca) {
         (Verify::Off, _) => client::Verify::Off,
@@ -26,15 +30,23 @@ pub(super) fn compile(settings: &UpstreamTls, configs: &ClientConfigs) -> Result
         // Half an identity is refused when the document is read.
         _ => None,
     };
+    let mut client = ClientSettings {
+        verify,
+        allow: settings.allow.iter().map(peer::rule).collect(),
+        identity,
+        alpn: vec![b"http/1.1".to_vec()],
+        versions: versions(&settings.versions),
+    };
+    let http1 = configs.config(&client)?;
+    client.alpn = match protocol {
+        Protocol::Agreed => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+        Protocol::Http2 => vec![b"h2".to_vec()],
+    };
     Ok(TlsClient {
         server_name: server_name.transpose()?,
-        config: configs.config(&ClientSettings {
-            verify,
-            allow: settings.allow.iter().map(peer::rule).collect(),
-            identity,
-            alpn: vec![b"http/1.1".to_vec()],
-            versions: versions(&settings.versions),
-        })?,
+        config: configs.config(&client)?,
+        http1,
     })
 }
 

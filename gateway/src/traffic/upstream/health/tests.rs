@@ -201,6 +201,7 @@ async fn tls_origin() -> (SocketAddr, TlsClient) {
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    let client = Arc::new(client);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -215,7 +216,8 @@ async fn tls_origin() -> (SocketAddr, TlsClient) {
     (
         address,
         TlsClient {
-            config: Arc::new(client),
+            config: Arc::clone(&client),
+            http1: client,
             server_name,
         },
     )

@@ -47,7 +47,7 @@ fn what_is_asked_for_twice_is_made_once() {
         server_name: Some("origin.test".into()),
         ..plain.clone()
     };
-    let compiled = |settings| compile(settings, &configs).expect("it is good");
+    let compiled = |settings| compile(settings, Protocol::Agreed, &configs).expect("it is good");
     let (first, second) = (compiled(&plain), compiled(&named));
     assert!(Arc::ptr_eq(&first.config, &second.config));
     assert_ne!(first, second, "the names differ");
@@ -58,9 +58,9 @@ fn what_is_asked_for_twice_is_made_once() {
 fn everything_that_matters_makes_a_difference() {
     let (files, configs) = (Files::new(), ClientConfigs::default());
     let base = files.trusting("a.pem");
-    let before = compile(&base, &configs).expect("it is good");
+    let before = compile(&base, Protocol::Agreed, &configs).expect("it is good");
     let check = |settings: UpstreamTls| {
-        let after = compile(&settings, &configs).expect("it is good");
+        let after = compile(&settings, Protocol::Agreed, &configs).expect("it is good");
         assert_ne!(before, after, "{settings:?}");
     };
     check(files.trusting("b.pem"));
@@ -84,6 +84,7 @@ fn what_is_no_name_is_refused() {
         server_name: Some("not a name".into()),
         ..files.trusting("a.pem")
     };
-    let error = compile(&settings, &ClientConfigs::default()).expect_err("no name");
+    let error =
+        compile(&settings, Protocol::Agreed, &ClientConfigs::default()).expect_err("no name");
     assert!(matches!(error, Error::InvalidName { .. }), "{error}");
 }

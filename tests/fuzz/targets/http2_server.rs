@@ -1,0 +1,6 @@
+//! All the bytes of an HTTP/2 connection after the client's preface.
+#![no_main]
+
+use cardea_fuzz::{Http2Role, http2};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| http2(bytes, Http2Role::Server));
