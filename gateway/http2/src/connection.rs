@@ -147,6 +147,8 @@ enum Fate {
     Trailers,
     /// Its stream is gone, or was never let in.
     Nothing,
+    /// Its stream was one too many.
+    Refused,
     /// Its stream is reset for a fault.
     Reset(Fault),
 }

@@ -6,7 +6,8 @@ use crate::frame::PAYLOAD_BYTES_MAX;
 /// What one connection may cost us before it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Streams that the peer may have open at once.
+    /// Streams that the peer may have open at once; at a client, those that we open, if the peer allows
+    /// as many.
     pub streams_max: u32,
     /// Bytes of a body that the peer may send before they are asked for, per stream.
     pub stream_window_bytes: u32,

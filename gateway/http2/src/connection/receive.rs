@@ -338,7 +338,7 @@ impl Connection {
         if self.streams.len() >= self.limits.streams_max as usize {
             self.count_reset(now_ms)?;
             self.bury(header.stream, ErrorCode::REFUSED_STREAM);
-            return Ok(Fate::Nothing);
+            return Ok(Fate::Refused);
         }
         let stream = self.new_stream(header.stream);
         self.streams.push(stream);
@@ -399,6 +399,10 @@ impl Connection {
         let stream = block.stream;
         match block.fate {
             Fate::Nothing => Ok(None),
+            Fate::Refused => Ok(Some(Event::Broken {
+                stream,
+                fault: Fault::StreamsExceeded,
+            })),
             // We reset it in the middle of the block.
             Fate::Head | Fate::Trailers if !self.is_open(stream) => Ok(None),
             Fate::Reset(fault) => self.break_stream(stream, fault, now_ms),

@@ -51,7 +51,7 @@ impl Connection {
     pub fn can_open(&self) -> bool {
         self.goaway.received.is_none()
             && i64::from(self.next_stream) < WINDOW_BYTES_MAX
-            && self.streams.len() < self.peer.streams_max as usize
+            && self.streams.len() < self.peer.streams_max.min(self.limits.streams_max) as usize
     }
 
     /// Sends the head of a message; false if the stream is gone.

@@ -107,6 +107,10 @@ impl Hub {
                     .give_output(std::mem::take(&mut codec.out));
             }
         }
+        if self.sent.get() >= OUTPUT_BYTES_MAX {
+            // What is always filled up again is never empty.
+            codec.out.drain(..self.sent.take());
+        }
         drop(codec);
         if pending < OUTPUT_BYTES_MAX / 2 {
             self.wake_writers(0);

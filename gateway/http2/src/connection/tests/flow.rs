@@ -174,7 +174,9 @@ fn more_streams_than_allowed_are_refused() {
     let mut client = Connection::new(Role::Client, Limits::default());
     let mut server = Connection::new(Role::Server, limits);
     let streams: Vec<_> = (0..3).map(|_| ask(&mut client, false)).collect();
-    assert_eq!(pass(&mut client, &mut server, 100).unwrap().len(), 2);
+    let seen = pass(&mut client, &mut server, 100).unwrap();
+    let refused = Seen::Broken(streams[2], Fault::StreamsExceeded);
+    assert_eq!((seen.len(), seen.last()), (3, Some(&refused)));
     let seen = pass(&mut server, &mut client, 100).unwrap();
     let refused = Seen::Reset(streams[2], ErrorCode::REFUSED_STREAM);
     assert_eq!(seen, [refused]);
