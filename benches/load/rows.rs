@@ -21,6 +21,7 @@ pub(crate) mod certificates;
 pub(crate) mod flood;
 pub(crate) mod handshake;
 pub(crate) mod hosts;
+pub(crate) mod http2;
 pub(crate) mod idle;
 pub(crate) mod reload;
 
@@ -125,9 +126,11 @@ const fn row(id: &'static str, title: &'static str, of_best: f64) -> Row {
 /// Every row in table order.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     let works = WORKS.iter().map(|work| &work.row);
+    let works = works.chain(http2::rows());
     works.chain(handshake::rows()).chain([
         &flood::ROW,
         &idle::ROW,
+        &idle::ROW_HTTP2,
         &certificates::START,
         &certificates::MEMORY,
         &certificates::SWAP,
@@ -144,6 +147,7 @@ impl Bench {
     /// Runs every stage that a wanted row needs. What fails is reported; the rest goes on.
     pub(crate) fn run(&self, report: &mut Report) {
         self.one_host(report);
+        http2::run(self, report);
         handshake::run(self, report);
         flood::run(self, report);
         idle::run(self, report);

@@ -30,6 +30,13 @@ pub(crate) const ROW: Row = Row {
     bar: Bar::OfBestRival(1.0),
 };
 
+/// The same for connections of HTTP/2.
+pub(crate) const ROW_HTTP2: Row = Row {
+    id: "idle-http2",
+    title: "memory per idle HTTP/2 connection",
+    ..ROW
+};
+
 /// The two numbers of connections that the slope is taken between.
 const BASE: usize = 500;
 const FULL: usize = 2500;
@@ -41,54 +48,91 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Measures the row; a fresh process per proxy and round, so that no freed memory is reused.
+/// Measures the rows; a fresh process per proxy and round, so that no freed memory is reused.
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
-    if !bench.wants(&ROW) {
-        return;
+    for (row, protocol) in [(&ROW, Protocol::Http1), (&ROW_HTTP2, Protocol::Http2)] {
+        if bench.wants(row) {
+            measure(bench, report, row, protocol);
+        }
     }
+}
+
+fn measure(bench: &Bench, report: &mut Report, row: &Row, protocol: Protocol) {
     for round in 0..bench.effort.rounds.min(3) {
-        eprintln!("{}: round {}", ROW.id, round + 1);
+        eprintln!("{}: round {}", row.id, round + 1);
         for proxy in &bench.proxies {
             let measured = bench
                 .start(proxy, Setting::ONE)
-                .and_then(|running| kib_per_connection(bench, &running));
+                .and_then(|running| kib_per_connection(bench, &running, protocol));
             match measured {
                 Ok(value) => report.add(
-                    &ROW,
+                    row,
                     &proxy.name,
                     Sample {
                         value,
                         notes: Vec::new(),
                     },
                 ),
-                Err(error) => report.failed(&ROW, &proxy.name, &error),
+                Err(error) => report.failed(row, &proxy.name, &error),
             }
         }
     }
 }
 
-fn kib_per_connection(bench: &Bench, running: &Running<'_>) -> Result<f64> {
+/// What the connections speak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// A client's connection.
+struct Client {
+    stream: Stream,
+    protocol: Protocol,
+    asked: u32,
+}
+
+impl Client {
+    fn ask(&mut self, body: &[u8]) -> Result<()> {
+        self.asked += 1;
+        match self.protocol {
+            Protocol::Http1 => ask(&mut self.stream, body),
+            Protocol::Http2 => ask_http2(&mut self.stream, self.asked),
+        }
+    }
+}
+
+fn kib_per_connection(bench: &Bench, running: &Running<'_>, protocol: Protocol) -> Result<f64> {
     let mut streams = Vec::with_capacity(FULL);
     let mut resident = [0; 2];
     for (count, bytes) in [BASE, FULL].into_iter().zip(&mut resident) {
         while streams.len() < count {
-            let mut stream = connect(bench, running)?;
-            ask(&mut stream, &bench.origin.bodies.small)?;
-            streams.push(stream);
+            let mut client = Client {
+                stream: connect(bench, running, protocol)?,
+                protocol,
+                asked: 0,
+            };
+            client.ask(&bench.origin.bodies.small)?;
+            streams.push(client);
         }
         *bytes = settled(&running.process)?;
     }
-    for stream in &mut streams {
-        ask(stream, &bench.origin.bodies.small).context("a connection was not kept")?;
+    for client in &mut streams {
+        let asked = client.ask(&bench.origin.bodies.small);
+        asked.context("a connection was not kept")?;
     }
     Ok((resident[1] as f64 - resident[0] as f64) / (FULL - BASE) as f64 / 1024.0)
 }
 
-fn connect(bench: &Bench, running: &Running<'_>) -> Result<Stream> {
+fn connect(bench: &Bench, running: &Running<'_>, protocol: Protocol) -> Result<Stream> {
     let socket = TcpStream::connect(running.https).context("connect")?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let config = Arc::clone(&bench.certificate.client);
+    let mut config = Arc::clone(&bench.certificate.client);
+    if protocol == Protocol::Http2 {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
+    }
     let tls = ClientConnection::new(config, ServerName::try_from(DOMAIN)?)?;
     Ok(StreamOwned::new(tls, socket))
 }
@@ -122,4 +166,49 @@ pub(crate) fn settled(process: &Process) -> Result<u64> {
         }
         last = now;
     }
+}
+
+/// Asks over HTTP/2, frame by frame, and waits for the end of the stream.
+fn ask_http2(stream: &mut Stream, number: u32) -> Result<()> {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let mut out = Vec::new();
+    if number == 1 {
+        out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        frame(&mut out, SETTINGS, 0, 0, &[]);
+        frame(&mut out, SETTINGS, 1, 0, &[]);
+    }
+    // GET and https from the static table; authority and path beside their names there.
+    let mut block = vec![0x82, 0x87];
+    for (name, value) in [(1, DOMAIN), (4, SMALL_PATH)] {
+        block.extend_from_slice(&[name, value.len() as u8]);
+        block.extend_from_slice(value.as_bytes());
+    }
+    let id = 2 * number - 1;
+    frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id, &block);
+    stream.write_all(&out)?;
+    loop {
+        let mut header = [0; 9];
+        stream.read_exact(&mut header)?;
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload)?;
+        let of = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
+        match header[3] {
+            // RST_STREAM, GOAWAY
+            3 | 7 => bail!("refused: {header:?} {payload:?}"),
+            0 | HEADERS if of == id && header[4] & END_STREAM != 0 => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
+    let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(payload);
 }
