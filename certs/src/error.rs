@@ -432,6 +432,13 @@ pub enum Warning {
     NotForServers,
     /// The authority has yet to issue it, and something that nobody trusts stands in.
     NotIssued,
+    /// It was issued, and its file is damaged.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -462,6 +469,9 @@ impl fmt::Display for Warning {
             Self::UnusableName { name } => write!(out, "no client matches its name `{name}`"),
             Self::NotForServers => out.write_str("it was not issued for servers"),
             Self::NotIssued => out.write_str("it is not issued yet"),
+            Self::Damaged { path, detail } => {
+                write!(out, "its file {} is damaged: {detail}", path.display())
+            }
         }
     }
 }
@@ -491,6 +501,11 @@ impl Warning {
             }
             Self::NotIssued => {
                 "Nothing: it is ordered while the gateway runs, and served once it is there."
+                    .to_owned()
+            }
+            Self::Damaged { .. } => {
+                "Nothing: the running gateway moves the file to `damaged` in the storage and orders \
+                 another; look at the disk."
                     .to_owned()
             }
             Self::NotForServers => {

@@ -43,7 +43,7 @@ pub struct CertificateSpec {
     /// first.
     pub default: bool,
     /// The hosts that it will be for, if an authority has yet to issue it: while its files are not
-    /// there, something that nobody trusts stands in. None if they have to be there.
+    /// there, or damaged, something that nobody trusts stands in. None if they have to be there.
     pub stands_in_for: Option<Box<[String]>>,
 }
 
@@ -258,12 +258,22 @@ impl CertificateStore {
 
     /// The entry whose files a spec names, if they did not change since.
     fn unchanged(&self, spec: &CertificateSpec, now: UnixTime) -> Option<&Entry> {
+        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
+        let entry = self.of_same_files(spec)?;
+        entry.stamps.is_some_and(holds).then_some(entry)
+    }
+
+    /// The entry whose files a spec names, whatever is in them by now, if it was issued.
+    fn issued_before(&self, spec: &CertificateSpec) -> Option<&Entry> {
+        let entry = self.of_same_files(spec)?;
+        (!entry.certificate.is_stand_in).then_some(entry)
+    }
+
+    fn of_same_files(&self, spec: &CertificateSpec) -> Option<&Entry> {
         let position = *self.by_name.get(&spec.name)?;
         let before = self.plan.certificates.get(position)?;
-        let entry = self.entries.get(position)?;
         let same_files = before.chain == spec.chain && before.key == spec.key;
-        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
-        (same_files && entry.stamps.is_some_and(holds)).then_some(entry)
+        self.entries.get(position).filter(|_| same_files)
     }
 }
 
@@ -291,6 +301,27 @@ impl Entry {
     fn stand_in(hosts: &[String], now: UnixTime) -> Result<Self, Error> {
         Ok(Self {
             certificate: Arc::new(stand_in::make(hosts, now)?),
+            stamps: None,
+        })
+    }
+
+    /// What stands in for a certificate that was issued, and came to harm.
+    fn stand_in_for_damaged(
+        spec: &CertificateSpec,
+        hosts: &[String],
+        error: &Error,
+        now: UnixTime,
+    ) -> Result<Self, Error> {
+        let damaged = Warning::Damaged {
+            path: spec.chain.clone(),
+            detail: error.to_string(),
+        };
+        let certificate = Certificate {
+            warnings: Box::new([damaged]),
+            ..stand_in::make(hosts, now)?
+        };
+        Ok(Self {
+            certificate: Arc::new(certificate),
             stamps: None,
         })
     }
@@ -369,7 +400,14 @@ fn load_entry(
             certificate: Arc::clone(certificate),
             stamps: Some(source.stamps()),
         }),
-        None => Entry::load(spec, &source),
+        None => match (Entry::load(spec, &source), &spec.stands_in_for) {
+            // It is ordered anew: no reason to serve nothing at all.
+            (Err(error), Some(hosts)) => match previous.issued_before(spec) {
+                Some(entry) => Ok(entry.clone()),
+                None => Entry::stand_in_for_damaged(spec, hosts, &error, now),
+            },
+            (loaded, _) => loaded,
+        },
     }
 }
 

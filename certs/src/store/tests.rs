@@ -466,3 +466,32 @@ fn follows_links_that_are_swapped() {
     point(two);
     assert_eq!(store.changed_files(later()), [Arc::from("mounted")]);
 }
+
+#[test]
+fn something_stands_in_for_an_ordered_certificate_that_came_to_harm() {
+    let files = Fixture::new();
+    let spec = CertificateSpec {
+        stands_in_for: Some(["a.test".to_owned()].into()),
+        ..files.place("a", &["a.test"])
+    };
+    let good = build(plan(vec![spec.clone()]));
+    fs::write(&spec.chain, "half of i").unwrap();
+    let store = build(plan(vec![spec.clone()]));
+    assert!(store.certificate("a").unwrap().is_stand_in);
+    let notices = store.notices(now());
+    let damaged = |notice: &&Notice| matches!(notice.warning, Warning::Damaged { .. });
+    let notice = notices.iter().find(damaged).unwrap();
+    let text = notice.warning.to_string();
+    assert!(text.contains(&spec.chain.display().to_string()), "{text}");
+    assert!(notice.warning.remedy().contains("orders another"));
+    // One that is served already goes on being served.
+    let reloaded = CertificateStore::build(plan(vec![spec.clone()]), &good, later()).unwrap();
+    assert!(!reloaded.certificate("a").unwrap().is_stand_in);
+    // Whoever brings their own files is told that they are no good.
+    let own = CertificateSpec {
+        stands_in_for: None,
+        ..spec
+    };
+    let empty = CertificateStore::empty();
+    assert!(CertificateStore::build(plan(vec![own]), &empty, now()).is_err());
+}
