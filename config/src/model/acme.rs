@@ -322,3 +322,25 @@ const fn orders_max() -> u32 {
 const fn orders_period() -> Period {
     Period::from_secs(60)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_have_names_and_tries_go_elsewhere() {
+        let url = |text: &str| AcmeDirectory::from_str(text).map(|it| it.url().to_owned());
+        let check = |text: &str, expected: &str| assert_eq!(url(text).as_deref(), Ok(expected));
+        check(
+            "letsencrypt",
+            "https://acme-v02.api.letsencrypt.org/directory",
+        );
+        check(
+            "letsencrypt_staging",
+            "https://acme-staging-v02.api.letsencrypt.org/directory",
+        );
+        check("https://ca.test/dir", "https://ca.test/dir");
+        assert!(url("letsencrypt-staging").is_err());
+        assert!(url("http://ca.test/dir").is_err());
+    }
+}
