@@ -20,6 +20,7 @@ mod bundle;
 mod challenges;
 mod client;
 mod error;
+mod keeper;
 mod on_demand;
 mod order;
 mod schedule;
