@@ -117,6 +117,8 @@ impl Access {
         let made = builder
             .create(&new, issuer.directory.clone(), external.as_ref())
             .await;
+        // Whoever is killed before it is written down makes another one the next time. The key of an
+        // account that belongs to another cannot be chosen, and one that nobody uses harms nobody.
         let (account, credentials) =
             made.map_err(|source| client.failed("registering with the authority", source))?;
         let kept = Kept {
@@ -131,24 +133,13 @@ impl Access {
     }
 }
 
-impl Client {
-    /// A step in the conversation failed.
-    pub(crate) fn failed(&self, step: &'static str, source: instant_acme::Error) -> Error {
-        Error::Authority {
-            step,
-            source,
-            retry_at: self.take_retry_at(),
-        }
-    }
-}
-
 fn addresses(issuer: &Issuer) -> Vec<String> {
     let mails = issuer.contact.iter();
     mails.map(|mail| format!("mailto:{mail}")).collect()
 }
 
 /// What accounts are kept under: the directory, and the account elsewhere that they belong to.
-fn key(issuer: &Issuer) -> String {
+pub(crate) fn key(issuer: &Issuer) -> String {
     let external = issuer.external_account.as_ref();
     let external = external.map_or("", |external| &external.key_id);
     let identity = format!("{} {external}", issuer.directory);

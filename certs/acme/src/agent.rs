@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::account::Access;
 use crate::challenges::Challenges;
+use crate::client::conversation;
 use crate::error::Error;
 use crate::keeper::Keeper;
 use crate::on_demand::{self, Denial, OnDemand};
@@ -254,7 +255,7 @@ impl Shared {
             return;
         }
         let keeper = Keeper::new(Arc::clone(self), managed.clone());
-        let task = self.runtime.spawn(keeper.keep());
+        let task = self.runtime.spawn(conversation(keeper.keep()));
         tasks.insert(Arc::clone(&managed.name), (managed, task));
     }
 

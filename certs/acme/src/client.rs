@@ -1,5 +1,5 @@
-//! The HTTP client of the conversation with an authority: its TLS is the gateway's own, answers are
-//! bounded, and what an authority says about when to come back is kept.
+//! The HTTP client of conversations with an authority: its TLS is the gateway's own, answers are
+//! bounded, and what stands in the head of the last answer of a conversation is kept beside it.
 //!
 //! Must not: follow a redirect, or wait without end.
 
@@ -27,7 +27,7 @@ pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// The longest time that an authority is believed when it asks to be left alone.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 type Body = BodyWrapper<bytes::Bytes>;
 
@@ -35,8 +35,33 @@ type Body = BodyWrapper<bytes::Bytes>;
 #[derive(Clone)]
 pub(crate) struct Client {
     http: HyperClient<HttpsConnector<HttpConnector>, Body>,
-    /// Until when the authority wants to be left alone, as its last refusal had it.
-    retry_at: Arc<Mutex<Option<SystemTime>>>,
+}
+
+/// What stands in the head of an answer, and in no error or order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Head {
+    /// Its status; none if there is no answer yet.
+    pub(crate) status: Option<u16>,
+    /// Until when the authority wants to be left alone, if it refused.
+    pub(crate) retry_at: Option<SystemTime>,
+    /// Where what was made is.
+    pub(crate) location: Option<String>,
+}
+
+tokio::task_local! {
+    /// The head of the last answer in the conversation of this task. Conversations of one account
+    /// go on beside each other: what one is told is nothing for another.
+    static LAST: Arc<Mutex<Head>>;
+}
+
+/// Runs a conversation with an authority, one request after another.
+pub(crate) async fn conversation<T>(talk: impl Future<Output = T>) -> T {
+    LAST.scope(Arc::default(), talk).await
+}
+
+/// The head of the last answer in this conversation; an empty one outside of any.
+pub(crate) fn last_head() -> Head {
+    LAST.try_with(|last| lock(last).clone()).unwrap_or_default()
 }
 
 impl Client {
@@ -60,16 +85,20 @@ impl Client {
             .build();
         Ok(Self {
             http: HyperClient::builder(TokioExecutor::new()).build(connector),
-            retry_at: Arc::default(),
         })
     }
 
-    /// Until when the authority wants to be left alone; forgotten once it is told.
-    pub(crate) fn take_retry_at(&self) -> Option<SystemTime> {
-        self.retry_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    /// A step in the conversation failed.
+    pub(crate) fn failed(&self, step: &'static str, source: instant_acme::Error) -> Error {
+        let Head {
+            status, retry_at, ..
+        } = last_head();
+        Error::Authority {
+            step,
+            source,
+            status,
+            retry_at,
+        }
     }
 }
 
@@ -79,23 +108,34 @@ impl HttpClient for Client {
         request: http::Request<Body>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
         let answer = self.http.request(request);
-        let retry_at = Arc::clone(&self.retry_at);
+        let last = LAST.try_with(Arc::clone).unwrap_or_default();
+        *lock(&last) = Head::default();
         Box::pin(async move {
             let other = |error| instant_acme::Error::Other(error);
             let answer = tokio::time::timeout(REQUEST_TIME_MAX, answer).await;
             let late = || Box::new(io::Error::from(io::ErrorKind::TimedOut)) as _;
             let answer = answer.map_err(|_| other(late()))?;
             let answer = answer.map_err(|error| other(Box::new(error)))?;
-            let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
-            if is_refusal {
-                let wanted = answer.headers().get(http::header::RETRY_AFTER);
-                let wanted = wanted.and_then(|value| moment(value.to_str().ok()?));
-                *retry_at.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
-            }
+            *lock(&last) = head(answer.status(), answer.headers());
             let answer = answer.map(|body| Box::pin(Limited::new(body, ANSWER_BYTES_MAX)));
             Ok(BytesResponse::from(answer))
         })
     }
+}
+
+fn head(status: http::StatusCode, headers: &http::HeaderMap) -> Head {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    let retry_after = text(http::header::RETRY_AFTER).filter(|_| is_refusal);
+    Head {
+        status: Some(status.as_u16()),
+        retry_at: retry_after.and_then(moment),
+        location: text(http::header::LOCATION).map(str::to_owned),
+    }
+}
+
+fn lock(head: &Mutex<Head>) -> std::sync::MutexGuard<'_, Head> {
+    head.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What `Retry-After` means (RFC 9110 section 10.2.3).
@@ -122,5 +162,41 @@ mod tests {
         assert!(moment("soon").is_none() && moment("").is_none());
         let longest = now + RETRY_AFTER_MAX + Duration::from_secs(1);
         assert!(moment("99999999999").unwrap() < longest);
+    }
+
+    #[tokio::test]
+    async fn what_one_conversation_is_told_is_nothing_for_another() {
+        let told = |retry_after: Option<&str>| {
+            let mut headers = http::HeaderMap::new();
+            if let Some(value) = retry_after {
+                headers.insert(http::header::RETRY_AFTER, value.parse().unwrap());
+            }
+            let head = head(http::StatusCode::TOO_MANY_REQUESTS, &headers);
+            LAST.with(|last| *lock(last) = head);
+        };
+        let first = conversation(async {
+            told(Some("3600"));
+            // Another one is refused as well, without a word about when to come back.
+            let other = conversation(async {
+                told(None);
+                last_head().retry_at
+            });
+            assert_eq!(other.await, None);
+            last_head().retry_at
+        });
+        assert!(first.await.is_some());
+        assert!(last_head().status.is_none());
+    }
+
+    #[test]
+    fn only_refusals_say_when_to_come_back() {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::RETRY_AFTER, "60".parse().unwrap());
+        headers.insert(http::header::LOCATION, "https://ca.test/1".parse().unwrap());
+        let made = head(http::StatusCode::CREATED, &headers);
+        assert_eq!(made.retry_at, None);
+        assert_eq!(made.location.as_deref(), Some("https://ca.test/1"));
+        let busy = head(http::StatusCode::SERVICE_UNAVAILABLE, &headers);
+        assert!(busy.retry_at.is_some());
     }
 }

@@ -43,6 +43,8 @@ pub enum Error {
         step: &'static str,
         /// What it said.
         source: instant_acme::Error,
+        /// The status of its last answer.
+        status: Option<u16>,
         /// Until when it wants to be left alone.
         retry_at: Option<SystemTime>,
     },
@@ -157,6 +159,26 @@ impl Error {
         }
     }
 
+    /// Whether an order is refused for the certificate that it says it replaces (RFC 9773
+    /// section 5), and might not be without saying so.
+    pub(crate) fn is_of_replacement(&self) -> bool {
+        let Self::Authority {
+            source: instant_acme::Error::Api(problem),
+            status,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let detail = problem.detail.as_deref().unwrap_or_default();
+        let detail = detail.to_ascii_lowercase();
+        // What is said of a predecessor that the authority does not know is up to it.
+        let kinds = ["alreadyReplaced", "malformed", "notFound"];
+        kinds.iter().any(|kind| self.problem() == Some(kind))
+            || *status == Some(409)
+            || detail.contains("replace")
+    }
+
     /// Whether it is worth trying again at once: the authority only wanted another nonce.
     pub(crate) fn is_of_nonce(&self) -> bool {
         self.problem() == Some("badNonce")
@@ -202,4 +224,42 @@ fn remedy_of_authority(error: &instant_acme::Error) -> String {
         _ => "Read what the authority says; it is tried again by itself.",
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: &str, detail: &str, status: u16) -> Error {
+        let problem = serde_json::json!({
+            "type": format!("urn:ietf:params:acme:error:{kind}"),
+            "detail": detail,
+            "status": status,
+        });
+        Error::Authority {
+            step: "ordering",
+            source: instant_acme::Error::Api(serde_json::from_value(problem).unwrap()),
+            status: Some(status),
+            retry_at: None,
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_what_is_replaced_is_known() {
+        let check = |kind: &str, detail: &str, status: u16, expected: bool| {
+            let error = refused(kind, detail, status);
+            assert_eq!(error.is_of_replacement(), expected, "{kind} {detail}");
+        };
+        check("alreadyReplaced", "", 409, true);
+        check("conflict", "", 409, true);
+        check("malformed", "could not parse it", 400, true);
+        check(
+            "unauthorized",
+            "Certificate replaced by another order",
+            403,
+            true,
+        );
+        check("rateLimited", "too many orders", 429, false);
+        check("rejectedIdentifier", "not that one", 400, false);
+    }
 }

@@ -204,7 +204,7 @@ impl Keeper {
             challenges: &self.shared.challenges,
         };
         let mut nonces = 0;
-        let bundle = loop {
+        loop {
             let result = match self.access(issuer).await {
                 Ok(access) => {
                     let replaces = self.replaces(&access, bundle).await;
@@ -214,11 +214,9 @@ impl Keeper {
             };
             match result {
                 Err(error) if error.is_of_nonce() && nonces < NONCES_MAX => nonces += 1,
-                result => break result?,
+                result => return result,
             }
-        };
-        let path = self.shared.storage.bundle(&self.managed.name);
-        self.shared.storage.write(&path, &bundle)
+        }
     }
 
     /// The certificate that a new one follows, where the authority keeps account of that.

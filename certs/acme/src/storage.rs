@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cardea_certs::vault::{Vault, VaultLock};
 use serde::Serialize;
@@ -94,10 +95,10 @@ impl Storage {
             .join(format!("{}.json", segment(issuer)))
     }
 
-    pub(crate) fn order(&self, name: &str) -> PathBuf {
+    pub(crate) fn order(&self, name: &str, issuer: &str) -> PathBuf {
         self.root
             .join("orders")
-            .join(format!("{}.json", segment(name)))
+            .join(format!("{}.json", segment(&format!("{name} {issuer}"))))
     }
 
     pub(crate) fn staple(&self, fingerprint: &str) -> PathBuf {
@@ -155,6 +156,19 @@ impl Storage {
 
     pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
         self.change(path, || self.remove_here(path))
+    }
+
+    /// Moves a file away that is not what was put there: a key may be in it. Says where to. Others
+    /// who share the storage are not told, for theirs may be whole.
+    pub(crate) fn set_aside(&self, path: &Path) -> Result<PathBuf, Error> {
+        let name = path.file_name().unwrap_or_default();
+        let mut aside = self.root.join("damaged").join(name).into_os_string();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        aside.push(format!(".{}", now.unwrap_or_default().as_millis()));
+        let aside = PathBuf::from(aside);
+        self.directory_of(&aside)?;
+        fs::rename(path, &aside).map_err(|source| failed(path, source))?;
+        Ok(aside)
     }
 
     fn change(&self, path: &Path, here: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
