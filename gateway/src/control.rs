@@ -425,8 +425,10 @@ impl Control {
             .sum()
     }
 
-    /// Writes out what is left of the access log; the last act before the process ends.
+    /// Gives up orders under way and writes out what is left of the access log; the last act before
+    /// the process ends.
     pub fn finish(&self) {
+        self.acme.finish();
         if self.open_connections() == 0 {
             for thread in self
                 .workers

@@ -3,20 +3,21 @@
 //! Must not: have more under way at an authority than it puts up with.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::account::Access;
 use crate::challenges::Challenges;
-use crate::client::conversation;
 use crate::error::Error;
 use crate::keeper::Keeper;
 use crate::on_demand::{self, Denial, OnDemand};
+use crate::retries;
 use crate::settings::{Issuer, Managed, Settings};
 use crate::storage::Storage;
 
@@ -29,11 +30,14 @@ const ORDERS_PER_WINDOW: usize = 250;
 /// See `ORDERS_PER_WINDOW`.
 const ORDERS_WINDOW: Duration = Duration::from_secs(3 * 60 * 60);
 
+/// How often is looked for failures that count no more.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// How often is looked for challenges that other gateways put into the storage.
 pub(crate) const CHALLENGES_EVERY: Duration = Duration::from_millis(500);
 
 /// Accounts that were opened, by the name of their issuer, and what that was then.
-pub(crate) type Accounts = tokio::sync::Mutex<HashMap<Arc<str>, (Arc<Issuer>, Access)>>;
+type Accounts = tokio::sync::Mutex<HashMap<Arc<str>, (Arc<Issuer>, Access)>>;
 
 /// Something that an operator, or the certificate store, should hear.
 #[derive(Debug)]
@@ -70,6 +74,22 @@ pub enum Event {
     NotShared(Arc<Error>),
     /// It is again.
     SharedAgain,
+    /// A certificate is not ordered yet, for it failed before this process began.
+    Waiting {
+        /// Its name.
+        certificate: Arc<str>,
+        /// When it is tried again.
+        until: SystemTime,
+        /// The file that says so.
+        because_of: PathBuf,
+    },
+    /// The file of a certificate was damaged, and moved away. Another one is ordered.
+    SetAside {
+        /// Its name.
+        certificate: Arc<str>,
+        /// Where the file is now.
+        to: PathBuf,
+    },
     /// A certificate could not be had.
     Failed {
         /// Its name.
@@ -123,20 +143,25 @@ pub struct Agent {
 }
 
 /// A certificate that is kept, and the task that keeps it.
-pub(crate) type Task = (Managed, JoinHandle<()>);
+struct Task {
+    managed: Managed,
+    task: JoinHandle<()>,
+    /// The task ends when this goes, and leaves nothing lying about.
+    _going: watch::Sender<()>,
+}
 
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) on_demand: Arc<OnDemand>,
     runtime: Handle,
-    pub(crate) tasks: Mutex<HashMap<Arc<str>, Task>>,
+    tasks: Mutex<HashMap<Arc<str>, Task>>,
     pub(crate) challenges: Arc<Challenges>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) orders: Semaphore,
     /// When orders were made, by authority.
     made: Mutex<HashMap<String, VecDeque<Instant>>>,
-    pub(crate) accounts: Accounts,
-    pub(crate) statuses: Mutex<HashMap<Arc<str>, Status>>,
+    accounts: Accounts,
+    statuses: Mutex<HashMap<Arc<str>, Status>>,
 }
 
 impl Agent {
@@ -182,14 +207,13 @@ impl Agent {
         };
         let named = settings.certificates.iter();
         let named: HashMap<&str, &Managed> = named.map(|it| (&*it.name, it)).collect();
-        lock(&self.shared.tasks).retain(|name, (managed, task)| {
+        lock(&self.shared.tasks).retain(|name, Task { managed, .. }| {
             let stays = match managed.is_on_demand {
                 true => is_allowed(managed),
                 false => named.get(&**name) == Some(&&*managed),
             };
             if !stays {
                 // Everything that matters is written down at each step.
-                task.abort();
                 lock(&self.shared.statuses).remove(name);
             }
             stays
@@ -206,6 +230,17 @@ impl Agent {
         }
     }
 
+    /// Stops, and returns when nothing is left lying about, or cannot be taken away.
+    pub async fn stop(self) {
+        let tasks: Vec<Task> = lock(&self.shared.tasks).drain().map(|(_, it)| it).collect();
+        let tasks: Vec<JoinHandle<()>> = tasks.into_iter().map(|it| it.task).collect();
+        drop(self);
+        for task in tasks {
+            // One that panicked has nothing more to do.
+            let _ = task.await;
+        }
+    }
+
     /// How a certificate is doing, if it is kept.
     pub fn status(&self, name: &str) -> Option<Status> {
         lock(&self.shared.statuses).get(name).cloned()
@@ -217,15 +252,14 @@ impl Drop for Agent {
         self.follower.abort();
         self.server.abort();
         self.shared.on_demand.configure(&[]);
-        for (_, task) in lock(&self.shared.tasks).values() {
-            task.abort();
-        }
+        lock(&self.shared.tasks).clear();
     }
 }
 
 /// Answers what other gateways put into the storage.
 async fn follow(shared: Arc<Shared>) {
     let mut is_failing = false;
+    let mut tidied: Option<Instant> = None;
     loop {
         let storage = shared.storage.clone();
         // Redis may take its time, and others use this thread.
@@ -243,6 +277,11 @@ async fn follow(shared: Arc<Shared>) {
         }
         // A storage that cannot be read is told by whoever orders; here it is tried again.
         let _ = shared.challenges.follow(&shared.storage);
+        if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
+            tidied = Some(Instant::now());
+            let storage = shared.storage.clone();
+            let _ = tokio::task::spawn_blocking(move || retries::tidy(&storage)).await;
+        }
         tokio::time::sleep(CHALLENGES_EVERY).await;
     }
 }
@@ -255,8 +294,37 @@ impl Shared {
             return;
         }
         let keeper = Keeper::new(Arc::clone(self), managed.clone());
-        let task = self.runtime.spawn(conversation(keeper.keep()));
-        tasks.insert(Arc::clone(&managed.name), (managed, task));
+        let (going, goes) = watch::channel(());
+        let task = Task {
+            task: self.runtime.spawn(keeper.keep_while(goes)),
+            _going: going,
+            managed,
+        };
+        tasks.insert(Arc::clone(&task.managed.name), task);
+    }
+
+    /// Keeps a certificate no more. Called by the task that keeps it.
+    pub(crate) fn let_go(&self, name: &str) {
+        lock(&self.statuses).remove(name);
+        lock(&self.tasks).remove(name);
+    }
+
+    pub(crate) fn note(&self, name: &Arc<str>, status: Status) {
+        lock(&self.statuses).insert(Arc::clone(name), status);
+    }
+
+    /// The account at an authority, opened once.
+    pub(crate) async fn access(&self, issuer: &Arc<Issuer>) -> Result<Access, Error> {
+        let mut accounts = self.accounts.lock().await;
+        if let Some((known, access)) = accounts.get(&issuer.name)
+            && known == issuer
+        {
+            return Ok(access.clone());
+        }
+        let access = Access::open(issuer, &self.storage).await?;
+        let entry = (Arc::clone(issuer), access.clone());
+        accounts.insert(Arc::clone(&issuer.name), entry);
+        Ok(access)
     }
 
     /// Waits until another order is within what an authority puts up with, and counts it.
@@ -279,6 +347,6 @@ impl Shared {
     }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,17 +2,24 @@
 //!
 //! Must not: take anything from a file that could not be served.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use instant_acme::CertificateIdentifier;
 use rustls::pki_types::UnixTime;
 
 use crate::settings::Managed;
 use crate::storage::Storage;
 
+/// The digest of a certificate.
+pub(crate) type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
 /// The certificate that a bundle holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Bundle {
+    /// What tells it from any other: two may end at the same second.
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
     /// What an authority knows it by (RFC 9773 section 4.1).
@@ -36,11 +43,19 @@ impl Bundle {
         }
         let leaf = certificate.certified.cert.first()?;
         let identifier = CertificateIdentifier::try_from(leaf).ok();
+        let hash = digest::digest(&digest::SHA256, leaf);
         Some(Self {
+            fingerprint: hash.as_ref().try_into().ok()?,
             not_before: moment(certificate.details.not_before),
             not_after: moment(certificate.details.not_after),
             identifier: identifier.map(CertificateIdentifier::into_owned),
         })
+    }
+
+    /// Whether there is a file, and nothing in it that could be served.
+    pub(crate) fn is_damaged(path: &Path, storage: &Storage) -> bool {
+        let bytes = storage.read(path).ok().flatten();
+        bytes.is_some_and(|bytes| cardea_certs::parse(&bytes, path).is_err())
     }
 }
 

@@ -159,6 +159,31 @@ impl Error {
         }
     }
 
+    /// Whether the authority wants to hear of nothing for a while, whatever it is about: neither of
+    /// these hosts alone, nor of certificates for just these.
+    pub(crate) fn is_of_account(&self, hosts: &[String]) -> bool {
+        let Self::Authority {
+            source,
+            status,
+            retry_at,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        // A busy authority says 503, one that counts says 429 (RFC 8555 section 6.6).
+        let is_limit = self.problem() == Some("rateLimited")
+            || *status == Some(429)
+            || (*status == Some(503) && retry_at.is_some());
+        let instant_acme::Error::Api(problem) = source else {
+            return is_limit;
+        };
+        let named = problem.subproblems.iter();
+        let mut named = named.filter(|problem| problem.identifier.is_some());
+        let detail = problem.detail.as_deref().unwrap_or_default();
+        is_limit && named.next().is_none() && !is_about(detail, hosts)
+    }
+
     /// Whether an order is refused for the certificate that it says it replaces (RFC 9773
     /// section 5), and might not be without saying so.
     pub(crate) fn is_of_replacement(&self) -> bool {
@@ -179,6 +204,14 @@ impl Error {
             || detail.contains("replace")
     }
 
+    /// Whether it is ours, and an authority has no part in it.
+    pub(crate) fn is_of_storage(&self) -> bool {
+        matches!(
+            self,
+            Self::Storage { .. } | Self::Shared(_) | Self::Damaged { .. }
+        )
+    }
+
     /// Whether it is worth trying again at once: the authority only wanted another nonce.
     pub(crate) fn is_of_nonce(&self) -> bool {
         self.problem() == Some("badNonce")
@@ -194,6 +227,26 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Whether a refusal is about some of the hosts, or the domain they belong to, or this set of them.
+/// Nothing but its words tells it apart from one of the whole account: authorities name the domain
+/// (`too many certificates already issued for "example.com"`), or say as Let's Encrypt does.
+fn is_about(detail: &str, hosts: &[String]) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
+    let mut words = detail
+        .split(|c| !is_of_name(c))
+        .map(|word| word.trim_matches(['.', '*']))
+        .filter(|word| word.contains('.'));
+    let is_named = words.any(|word| {
+        hosts.iter().any(|host| {
+            let rest = host.to_ascii_lowercase();
+            let rest = rest.strip_suffix(word);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    });
+    is_named || detail.contains("exact set of")
 }
 
 fn kind(problem: &instant_acme::Problem) -> Option<&str> {
@@ -242,6 +295,39 @@ mod tests {
             status: Some(status),
             retry_at: None,
         }
+    }
+
+    #[test]
+    fn a_limit_of_one_host_is_none_of_the_account() {
+        let hosts = ["www.example.co.uk".to_owned(), "*.shop.test".to_owned()];
+        let check = |detail: &str, expected: bool| {
+            let error = refused("rateLimited", detail, 429);
+            assert_eq!(error.is_of_account(&hosts), expected, "{detail}");
+        };
+        check("too many new orders (300) from this account", true);
+        check(
+            "Service busy; retry later: see https://letsencrypt.org/docs/",
+            true,
+        );
+        check("", true);
+        check("too many certificates issued for other.test", true);
+        check("too many certificates issued for ple.co.uk", true);
+        check(
+            "too many certificates (50) already issued for \"example.co.uk\" in the last 168h0m0s",
+            false,
+        );
+        check("too many failed authorizations for shop.test.", false);
+        check(
+            "too many certificates (5) for this exact set of identifiers",
+            false,
+        );
+        let other = refused("unauthorized", "no", 403);
+        assert!(!other.is_of_account(&hosts));
+        let unproven = Error::Unproven {
+            host: "shop.test".to_owned(),
+            detail: String::new(),
+        };
+        assert!(!unproven.is_of_account(&hosts));
     }
 
     #[test]

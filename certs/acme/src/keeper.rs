@@ -1,25 +1,32 @@
 //! Keeps one certificate: looks what there is, waits until something is due, and gets it. Gateways
 //! that share a storage agree by its locks on who orders.
 //!
-//! Must not: order without a lock.
+//! Must not: order without a lock, or ask an authority before it may.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use instant_acme::CertificateIdentifier;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::Access;
-use crate::agent::{Event, Shared, State, Status, lock};
+use crate::agent::{Event, Shared, State, Status};
 use crate::bundle::Bundle;
+use crate::client::conversation;
 use crate::error::Error;
-use crate::order::Job;
-use crate::schedule;
+use crate::order::{self, Job};
 use crate::settings::{Issuer, Managed};
+use crate::{retries, schedule};
 
 /// The longest wait between two looks at a certificate. The clock may be set, another gateway may
 /// have renewed it, and the authority may have changed its mind.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// The longest wait between two looks at a certificate that could not be had. Another gateway may
+/// have got it, or somebody removed the file that says how long to wait.
+const LOOK_WAITING_EVERY: Duration = Duration::from_secs(60);
 
 /// The longest wait before an authority is asked again when it wants a certificate renewed.
 const ASK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,16 +41,29 @@ const NONCES_MAX: u32 = 50;
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     managed: Managed,
+    /// Failures in a row that nobody but us has a part in: of the storage.
     failures: u32,
+    /// Until when issuers are not asked, where that could not be written down.
+    unwritten: HashMap<Arc<str>, SystemTime>,
     error: Option<Arc<Error>>,
     suggestion: Option<Suggestion>,
+    /// Whether somebody was told why nothing is done.
+    has_told: bool,
 }
 
 /// When an authority wants a certificate renewed, and when it wants to be asked again.
 struct Suggestion {
     of: CertificateIdentifier<'static>,
-    window: (SystemTime, SystemTime),
+    window: Option<(SystemTime, SystemTime)>,
     ask_at: Instant,
+}
+
+/// What comes after an attempt.
+enum Next {
+    /// Another look, after a while.
+    Look(Duration),
+    /// Nothing before this moment: it could not be had.
+    Wait(SystemTime),
 }
 
 impl Keeper {
@@ -52,28 +72,41 @@ impl Keeper {
             shared,
             managed,
             failures: 0,
+            unwritten: HashMap::new(),
             error: None,
             suggestion: None,
+            has_told: false,
         }
     }
 
-    pub(crate) async fn keep(mut self) {
+    /// Keeps it until whoever has the sender lets go of it, and leaves nothing lying about then.
+    pub(crate) async fn keep_while(self, mut goes: watch::Receiver<()>) {
+        let (shared, managed) = (Arc::clone(&self.shared), self.managed.clone());
+        tokio::select! {
+            () = conversation(self.keep()) => {}
+            // The sender never sends; it goes.
+            _ = goes.changed() => order::clean_up(&managed, &shared.storage).await,
+        }
+    }
+
+    async fn keep(mut self) {
         let mut known = match self.managed.is_on_demand {
             // Another gateway may have ordered it: whoever asked has to be told.
             true => None,
-            false => Bundle::read(&self.managed, &self.shared.storage).map(|it| it.not_after),
+            false => self.bundle().map(|it| it.fingerprint),
         };
         loop {
-            let bundle = Bundle::read(&self.managed, &self.shared.storage);
+            let bundle = self.bundle();
             let not_after = bundle.as_ref().map(|bundle| bundle.not_after);
-            if let Some(not_after) = not_after.filter(|_| not_after != known) {
+            let found = bundle.as_ref().map(|bundle| bundle.fingerprint);
+            if let Some(not_after) = not_after.filter(|_| found != known) {
                 let certificate = Arc::clone(&self.managed.name);
                 self.shared.observer.on_event(Event::Stored {
                     certificate,
                     not_after,
                 });
             }
-            known = not_after;
+            known = found;
             let due = self.due(bundle.as_ref()).await;
             let now = SystemTime::now();
             if due > now {
@@ -84,27 +117,36 @@ impl Keeper {
                 tokio::time::sleep(wait.min(LOOK_EVERY)).await;
                 continue;
             }
-            let wait = self.renew(bundle.as_ref(), not_after).await;
-            let is_over = not_after.is_none_or(|end| end < SystemTime::now());
-            if self.managed.is_on_demand && self.error.is_some() && is_over {
-                return self.drop_it();
-            }
+            let wait = match self.renew(bundle.as_ref(), not_after).await {
+                Next::Look(wait) => wait,
+                Next::Wait(until) => {
+                    let wait = until.duration_since(SystemTime::now()).unwrap_or_default();
+                    let is_over = not_after.is_none_or(|end| end < SystemTime::now());
+                    if self.managed.is_on_demand && is_over {
+                        return self.drop_it(wait);
+                    }
+                    wait.min(LOOK_WAITING_EVERY)
+                }
+            };
             tokio::time::sleep(wait).await;
         }
     }
 
+    fn bundle(&self) -> Option<Bundle> {
+        Bundle::read(&self.managed, &self.shared.storage)
+    }
+
     /// Lets go of a certificate that was ordered on demand, for somebody who went away or never had
-    /// the host lead here.
-    fn drop_it(self) {
+    /// the host lead here. It is not wished for before it may be ordered again.
+    fn drop_it(self, wait: Duration) {
         let Self {
             shared, managed, ..
         } = self;
         // What cannot be removed is tried again after a restart.
         let _ = shared.storage.remove(&shared.storage.bundle(&managed.name));
-        lock(&shared.statuses).remove(&managed.name);
-        lock(&shared.tasks).remove(&managed.name);
+        shared.let_go(&managed.name);
         for host in &managed.hosts {
-            shared.on_demand.refuse(host);
+            shared.on_demand.refuse_for(host, wait);
         }
         shared.observer.on_event(Event::Dropped {
             certificate: managed.name,
@@ -115,19 +157,15 @@ impl Keeper {
     /// left; at once if there is none.
     async fn due(&mut self, bundle: Option<&Bundle>) -> SystemTime {
         let (Some(bundle), Some(issuer)) = (bundle, self.managed.issuers.first()) else {
-            return SystemTime::UNIX_EPOCH;
+            return UNIX_EPOCH;
         };
         let (issuer, name) = (Arc::clone(issuer), Arc::clone(&self.managed.name));
-        let by_life = schedule::renew_at(
-            bundle.not_before,
-            bundle.not_after,
-            issuer.renew_at_percent_left,
-            &name,
-        );
+        let (start, end) = (bundle.not_before, bundle.not_after);
+        let percent_left = issuer.renew_at_percent_left;
         match self.suggested(&issuer, bundle).await {
-            // The authority may want it earlier, not beyond all prudence.
+            // It may want it earlier, not beyond all prudence.
             Some((start, end)) => schedule::within(start, end, &name).min(bundle.not_after),
-            None => by_life,
+            None => schedule::renew_at(start, end, percent_left, &name),
         }
     }
 
@@ -140,59 +178,131 @@ impl Keeper {
         let identifier = bundle.identifier.as_ref()?;
         let known = self.suggestion.as_ref().filter(|it| it.of == *identifier);
         if let Some(known) = known.filter(|it| Instant::now() < it.ask_at) {
-            return Some(known.window);
+            return known.window;
         }
-        let known = known.map(|known| known.window);
-        let access = self.access(issuer).await.ok()?;
-        let Ok((info, wait)) = access.account.renewal_info(identifier).await else {
-            // What it said before is better than nothing.
-            return known;
+        // What it said before is better than nothing.
+        let known = known.and_then(|known| known.window);
+        let (window, wait) = match self.ask(issuer, identifier).await {
+            Some((window, wait)) => (Some(window), wait.min(ASK_EVERY)),
+            None => (known, LOOK_EVERY),
         };
-        let window = info.suggested_window;
-        let window = (window.start.into(), window.end.into());
         self.suggestion = Some(Suggestion {
             of: identifier.clone(),
             window,
-            ask_at: Instant::now() + wait.min(ASK_EVERY),
+            ask_at: Instant::now() + wait,
         });
-        Some(window)
+        window
     }
 
-    /// Tries to get the certificate, and says how long to wait before the next look.
-    async fn renew(&mut self, bundle: Option<&Bundle>, not_after: Option<SystemTime>) -> Duration {
+    /// Asks the authority when it wants a certificate renewed, and when to ask again.
+    async fn ask(
+        &self,
+        issuer: &Arc<Issuer>,
+        identifier: &CertificateIdentifier<'static>,
+    ) -> Option<((SystemTime, SystemTime), Duration)> {
+        let access = self.shared.access(issuer).await.ok()?;
+        let (info, wait) = access.account.renewal_info(identifier).await.ok()?;
+        let window = info.suggested_window;
+        Some(((window.start.into(), window.end.into()), wait))
+    }
+
+    /// Tries to get the certificate from those who may be asked.
+    async fn renew(&mut self, bundle: Option<&Bundle>, not_after: Option<SystemTime>) -> Next {
+        let allowed_at = self.allowed_at();
+        if allowed_at > SystemTime::now() {
+            return self.wait(allowed_at, not_after);
+        }
         let lock = self.shared.storage.try_lock(&self.managed.name);
         let _lock = match lock {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 self.note(State::OrderedElsewhere, not_after, None);
-                return FOLLOW_EVERY;
+                return Next::Look(FOLLOW_EVERY);
             }
-            Err(error) => return self.failed("the storage".into(), error, not_after),
+            Err(error) => return self.failed_here(error, not_after),
         };
         // Somebody may have been faster, and let go of the lock since.
-        let now = Bundle::read(&self.managed, &self.shared.storage).map(|it| it.not_after);
-        if now != not_after {
-            return Duration::ZERO;
+        let found = self.bundle().map(|it| it.fingerprint);
+        if found != bundle.map(|it| it.fingerprint) {
+            return Next::Look(Duration::ZERO);
         }
-        let mut wait = FOLLOW_EVERY;
+        if let Err(error) = self.set_aside() {
+            return self.failed_here(error, not_after);
+        }
         for issuer in self.managed.issuers.clone() {
+            if self.issuer_allowed_at(&issuer) > SystemTime::now() {
+                continue;
+            }
             self.note(State::Ordering, not_after, None);
             match self.obtain(&issuer, bundle).await {
-                Ok(()) => {
+                Ok(true) => {
                     self.failures = 0;
                     self.error = None;
-                    return Duration::ZERO;
+                    self.unwritten.clear();
+                    retries::note_success(&self.shared.storage, &self.managed, &issuer);
+                    return Next::Look(Duration::ZERO);
                 }
-                Err(error) => wait = self.failed(Arc::clone(&issuer.name), error, not_after),
+                Ok(false) => {}
+                // It is the same with any other.
+                Err(error) if error.is_of_storage() => return self.failed_here(error, not_after),
+                Err(error) => self.failed(&issuer, error),
             }
         }
-        wait
+        self.has_told = true;
+        self.wait(self.allowed_at(), not_after)
     }
 
-    async fn obtain(&self, issuer: &Arc<Issuer>, bundle: Option<&Bundle>) -> Result<(), Error> {
+    /// Waits for the moment at which somebody may be asked.
+    fn wait(&mut self, until: SystemTime, not_after: Option<SystemTime>) -> Next {
+        self.note(State::Waiting, not_after, Some(until));
+        let because_of = self.shared.storage.retries(&self.managed.name);
+        let has_told = std::mem::replace(&mut self.has_told, true);
+        if !has_told && because_of.exists() {
+            self.shared.observer.on_event(Event::Waiting {
+                certificate: Arc::clone(&self.managed.name),
+                until,
+                because_of,
+            });
+        }
+        Next::Wait(until)
+    }
+
+    /// Moves a bundle away that nobody can read: a key may be in it.
+    fn set_aside(&self) -> Result<(), Error> {
+        let storage = &self.shared.storage;
+        let path = storage.bundle(&self.managed.name);
+        if !Bundle::is_damaged(&path, storage) {
+            return Ok(());
+        }
+        let to = storage.set_aside(&path)?;
+        self.shared.observer.on_event(Event::SetAside {
+            certificate: Arc::clone(&self.managed.name),
+            to,
+        });
+        Ok(())
+    }
+
+    /// When the first of the issuers may be asked.
+    fn allowed_at(&self) -> SystemTime {
+        let issuers = self.managed.issuers.iter();
+        let moments = issuers.map(|issuer| self.issuer_allowed_at(issuer));
+        moments.min().unwrap_or(UNIX_EPOCH)
+    }
+
+    fn issuer_allowed_at(&self, issuer: &Issuer) -> SystemTime {
+        let written = retries::allowed_at(&self.shared.storage, &self.managed, issuer);
+        let unwritten = self.unwritten.get(&issuer.name).copied();
+        written.max(unwritten.unwrap_or(UNIX_EPOCH))
+    }
+
+    /// Gets the certificate; not if the authority has had enough of others in the meantime.
+    async fn obtain(&self, issuer: &Arc<Issuer>, bundle: Option<&Bundle>) -> Result<bool, Error> {
         self.shared.allowance(&issuer.directory).await;
         // Nobody closes the semaphore.
         let _order = self.shared.orders.acquire().await;
+        if self.issuer_allowed_at(issuer) > SystemTime::now() {
+            return Ok(false);
+        }
         self.shared.observer.on_event(Event::Ordering {
             certificate: Arc::clone(&self.managed.name),
             issuer: Arc::clone(&issuer.name),
@@ -205,7 +315,7 @@ impl Keeper {
         };
         let mut nonces = 0;
         loop {
-            let result = match self.access(issuer).await {
+            let result = match self.shared.access(issuer).await {
                 Ok(access) => {
                     let replaces = self.replaces(&access, bundle).await;
                     job.run(&access, replaces).await
@@ -214,7 +324,7 @@ impl Keeper {
             };
             match result {
                 Err(error) if error.is_of_nonce() && nonces < NONCES_MAX => nonces += 1,
-                result => return result,
+                result => return result.map(|()| true),
             }
         }
     }
@@ -230,41 +340,39 @@ impl Keeper {
         info.is_ok().then(|| identifier.clone())
     }
 
-    /// The account at an authority, opened once.
-    async fn access(&self, issuer: &Arc<Issuer>) -> Result<Access, Error> {
-        let mut accounts = self.shared.accounts.lock().await;
-        if let Some((known, access)) = accounts.get(&issuer.name)
-            && known == issuer
-        {
-            return Ok(access.clone());
+    /// An issuer did not give it.
+    fn failed(&mut self, issuer: &Issuer, error: Error) {
+        let (storage, managed) = (&self.shared.storage, &self.managed);
+        let (retry_at, written) = retries::note_failure(storage, managed, issuer, &error);
+        if written.is_err() {
+            self.unwritten.insert(Arc::clone(&issuer.name), retry_at);
         }
-        let access = Access::open(issuer, &self.shared.storage).await?;
-        let entry = (Arc::clone(issuer), access.clone());
-        accounts.insert(Arc::clone(&issuer.name), entry);
-        Ok(access)
+        self.tell(Arc::clone(&issuer.name), error, retry_at);
     }
 
-    fn failed(
-        &mut self,
-        issuer: Arc<str>,
-        error: Error,
-        not_after: Option<SystemTime>,
-    ) -> Duration {
+    /// Something failed that no issuer has a part in. A start tries again at once.
+    fn failed_here(&mut self, error: Error, not_after: Option<SystemTime>) -> Next {
         self.failures += 1;
-        let now = SystemTime::now();
+        self.has_told = true;
         let wait = schedule::retry_after(self.failures, &self.managed.name);
-        let asked = error.retry_at().and_then(|at| at.duration_since(now).ok());
-        let wait = asked.map_or(wait, |asked| asked.max(wait));
+        let retry_at = SystemTime::now() + wait;
+        self.tell("the storage".into(), error, retry_at);
+        self.note(State::Waiting, not_after, Some(retry_at));
+        for issuer in &self.managed.issuers {
+            self.unwritten.insert(Arc::clone(&issuer.name), retry_at);
+        }
+        Next::Wait(retry_at)
+    }
+
+    fn tell(&mut self, issuer: Arc<str>, error: Error, retry_at: SystemTime) {
         let error = Arc::new(error);
         self.error = Some(Arc::clone(&error));
-        self.note(State::Waiting, not_after, Some(now + wait));
         self.shared.observer.on_event(Event::Failed {
             certificate: Arc::clone(&self.managed.name),
             issuer,
             error,
-            retry_at: now + wait,
+            retry_at,
         });
-        wait
     }
 
     fn note(&self, state: State, not_after: Option<SystemTime>, next: Option<SystemTime>) {
@@ -274,6 +382,6 @@ impl Keeper {
             next,
             error: self.error.clone(),
         };
-        lock(&self.shared.statuses).insert(Arc::clone(&self.managed.name), status);
+        self.shared.note(&self.managed.name, status);
     }
 }

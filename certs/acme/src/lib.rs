@@ -23,6 +23,7 @@ mod error;
 mod keeper;
 mod on_demand;
 mod order;
+mod retries;
 mod schedule;
 mod settings;
 mod solver;

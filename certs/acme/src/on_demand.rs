@@ -9,13 +9,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::agent::{Event, Shared};
+use crate::retries;
 use crate::settings::Rule;
 
 mod ask;
@@ -26,8 +27,18 @@ const WISHES_MAX: usize = 256;
 /// How long a host that was denied, or could not be had, is not wished for again.
 const REFUSED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// Refused hosts that are remembered. The oldest give way.
+/// Refused hosts that are remembered. Those that are soonest over give way.
 const REFUSED_MAX: usize = 4096;
+
+/// Questions to services under way at once.
+const ASKS_UNDER_WAY_MAX: usize = 8;
+
+/// Questions to the service of a rule within `ASKS_PERIOD`. Anybody can have one asked by inventing
+/// a host, so it is the gateway that has to be patient.
+const ASKS_MAX: usize = 100;
+
+/// See `ASKS_MAX`; also how long a host waits for which there was no question left.
+const ASKS_PERIOD: Duration = Duration::from_secs(10);
 
 /// Why a certificate is not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +52,18 @@ pub enum Denial {
         /// What it answered.
         answer: String,
     },
+    /// The service was asked too often lately.
+    #[error("{url} was asked about {ASKS_MAX} hosts within {} s", ASKS_PERIOD.as_secs())]
+    Busy {
+        /// Who was asked.
+        url: String,
+    },
+    /// The authority has to be left alone, or the host was not proved a while ago.
+    #[error("it is not tried again before {} s are over", after.as_secs())]
+    TooEarly {
+        /// How long that is.
+        after: Duration,
+    },
     /// There have been too many orders lately.
     #[error("`orders_max` of `{rule}` are under way or were made within `orders_period`")]
     Limited {
@@ -53,6 +76,17 @@ pub enum Denial {
         /// The certificate that the rule belongs to.
         rule: Arc<str>,
     },
+}
+
+impl Denial {
+    /// How long a host is not wished for again.
+    fn lasts(&self) -> Duration {
+        match self {
+            Self::Busy { .. } => ASKS_PERIOD,
+            Self::TooEarly { after } => REFUSED_FOR.max(*after),
+            Self::No { .. } | Self::Limited { .. } | Self::Full { .. } => REFUSED_FOR,
+        }
+    }
 }
 
 /// What handshakes wish for. One for the process.
@@ -69,6 +103,7 @@ struct Wishes {
     waiting: HashMap<Arc<str>, watch::Sender<()>>,
     /// Hosts that the agent has not heard of yet.
     new: VecDeque<Arc<str>>,
+    /// Hosts that are not taken, and until when.
     refused: HashMap<Arc<str>, Instant>,
 }
 
@@ -100,7 +135,7 @@ impl OnDemand {
             return Some(Wish(waiting.subscribe()));
         }
         let refused = wishes.refused.get(&*host);
-        let is_refused = refused.is_some_and(|at| at.elapsed() < REFUSED_FOR);
+        let is_refused = refused.is_some_and(|until| Instant::now() < *until);
         if is_refused || wishes.waiting.len() >= WISHES_MAX {
             return None;
         }
@@ -120,20 +155,26 @@ impl OnDemand {
             .retain(|host, _| !has_certificate(host));
     }
 
-    /// Ends the wait for a host that gets none, and takes no wish for it for a while.
-    pub(crate) fn refuse(&self, host: &str) {
+    /// Ends the wait for a host that gets none, and takes no wish for it for as long as given, and
+    /// some minutes at least.
+    pub(crate) fn refuse_for(&self, host: &str, wait: Duration) {
+        self.refuse(host, wait.max(REFUSED_FOR));
+    }
+
+    fn refuse(&self, host: &str, wait: Duration) {
         let mut wishes = self.wishes();
         wishes.waiting.remove(host);
+        let now = Instant::now();
         if wishes.refused.len() >= REFUSED_MAX {
-            wishes.refused.retain(|_, at| at.elapsed() < REFUSED_FOR);
+            wishes.refused.retain(|_, until| now < *until);
         }
         if wishes.refused.len() >= REFUSED_MAX
-            && let Some(oldest) = wishes.refused.iter().min_by_key(|(_, at)| **at)
+            && let Some(first) = wishes.refused.iter().min_by_key(|(_, until)| **until)
         {
-            let oldest = Arc::clone(oldest.0);
-            wishes.refused.remove(&oldest);
+            let first = Arc::clone(first.0);
+            wishes.refused.remove(&first);
         }
-        wishes.refused.insert(host.into(), Instant::now());
+        wishes.refused.insert(host.into(), now + wait);
     }
 
     /// Turns to other rules. What was refused may be wished for again.
@@ -160,7 +201,7 @@ impl OnDemand {
             let rules = self.rules.load();
             match rules.iter().find(|rule| rule.allows(&host)) {
                 Some(rule) => return (host, rule.clone()),
-                None => self.refuse(&host),
+                None => self.refuse(&host, REFUSED_FOR),
             }
         }
     }
@@ -178,16 +219,16 @@ impl fmt::Debug for OnDemand {
 
 /// Grants or denies wishes, without end.
 pub(crate) async fn serve(shared: Arc<Shared>) {
-    let made = Arc::new(Made::default());
+    let counts = Arc::new(Counts::default());
     loop {
         let (host, rule) = shared.on_demand.next().await;
-        let (shared, made) = (Arc::clone(&shared), Arc::clone(&made));
-        // As many at once as there are wishes. A service that is slow holds up its own alone.
+        let (shared, counts) = (Arc::clone(&shared), Arc::clone(&counts));
+        // As many at once as there are wishes.
         tokio::spawn(async move {
-            match grant(&shared, &made, &host, &rule).await {
+            match grant(&shared, &counts, &host, &rule).await {
                 Ok(()) => shared.keep(rule.managed(&host)),
                 Err(why) => {
-                    shared.on_demand.refuse(&host);
+                    shared.on_demand.refuse(&host, why.lasts());
                     shared.observer.on_event(Event::Denied { host, why });
                 }
             }
@@ -195,7 +236,7 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
     }
 }
 
-async fn grant(shared: &Shared, made: &Made, host: &str, rule: &Rule) -> Result<(), Denial> {
+async fn grant(shared: &Shared, counts: &Counts, host: &str, rule: &Rule) -> Result<(), Denial> {
     let there = shared.storage.on_demand(&rule.name);
     if there.iter().any(|one| one == host) {
         // Another gateway ordered it.
@@ -206,29 +247,101 @@ async fn grant(shared: &Shared, made: &Made, host: &str, rule: &Rule) -> Result<
             rule: Arc::clone(&rule.name),
         });
     }
-    if let Some(url) = &rule.ask {
-        ask::ask(url, host).await?;
+    let allowed_at = retries::first_allowed_at(&shared.storage, &rule.managed(host));
+    if let Ok(after) = allowed_at.duration_since(SystemTime::now()) {
+        return Err(Denial::TooEarly { after });
     }
-    made.count(rule)
+    let Some(url) = &rule.ask else {
+        return counts.order(rule);
+    };
+    // Nobody is asked about what could not be ordered anyhow.
+    counts.may_order(rule)?;
+    counts.ask(rule, url)?;
+    let _turn = counts.asks_under_way.acquire().await;
+    ask::ask(url, host).await?;
+    counts.order(rule)
 }
 
-/// When certificates were ordered, by rule.
-#[derive(Default)]
-struct Made(Mutex<HashMap<Arc<str>, VecDeque<Instant>>>);
+/// What happened lately, in this process.
+struct Counts {
+    /// When certificates were ordered, by rule.
+    orders: Recent,
+    /// When its service was asked, by rule.
+    asks: Recent,
+    asks_under_way: Semaphore,
+}
 
-impl Made {
-    /// Counts an order, if there may be another.
-    fn count(&self, rule: &Rule) -> Result<(), Denial> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = made.entry(Arc::clone(&rule.name)).or_default();
-        made.retain(|at| at.elapsed() < rule.orders_period);
-        if made.len() >= rule.orders_max {
-            return Err(Denial::Limited {
-                rule: Arc::clone(&rule.name),
-            });
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            orders: Recent::default(),
+            asks: Recent::default(),
+            asks_under_way: Semaphore::new(ASKS_UNDER_WAY_MAX),
         }
-        made.push_back(Instant::now());
-        Ok(())
+    }
+}
+
+impl Counts {
+    /// Counts an order, if there may be another.
+    fn order(&self, rule: &Rule) -> Result<(), Denial> {
+        let is_in = self
+            .orders
+            .add(&rule.name, rule.orders_max, rule.orders_period);
+        is_in.then_some(()).ok_or_else(|| limited(rule))
+    }
+
+    fn may_order(&self, rule: &Rule) -> Result<(), Denial> {
+        let made = self.orders.count(&rule.name, rule.orders_period);
+        (made < rule.orders_max)
+            .then_some(())
+            .ok_or_else(|| limited(rule))
+    }
+
+    /// Counts a question, if there may be another.
+    fn ask(&self, rule: &Rule, url: &str) -> Result<(), Denial> {
+        let is_in = self.asks.add(&rule.name, ASKS_MAX, ASKS_PERIOD);
+        is_in.then_some(()).ok_or_else(|| Denial::Busy {
+            url: url.to_owned(),
+        })
+    }
+}
+
+fn limited(rule: &Rule) -> Denial {
+    Denial::Limited {
+        rule: Arc::clone(&rule.name),
+    }
+}
+
+/// When something happened within a period, by rule.
+#[derive(Default)]
+struct Recent(Mutex<HashMap<Arc<str>, VecDeque<Instant>>>);
+
+impl Recent {
+    /// Counts one more, unless there are as many as may be.
+    fn add(&self, rule: &Arc<str>, most: usize, period: Duration) -> bool {
+        self.with(rule, period, |moments| {
+            let is_in = moments.len() < most;
+            if is_in {
+                moments.push_back(Instant::now());
+            }
+            is_in
+        })
+    }
+
+    fn count(&self, rule: &Arc<str>, period: Duration) -> usize {
+        self.with(rule, period, |moments| moments.len())
+    }
+
+    fn with<T>(
+        &self,
+        rule: &Arc<str>,
+        period: Duration,
+        look: impl FnOnce(&mut VecDeque<Instant>) -> T,
+    ) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let moments = all.entry(Arc::clone(rule)).or_default();
+        moments.retain(|at| at.elapsed() < period);
+        look(moments)
     }
 }
 

@@ -28,6 +28,7 @@ mod prove;
 mod records;
 
 use records::Record;
+pub(crate) use records::clean_up;
 
 /// How long an authority may take to look for proof, and to issue.
 const AUTHORITY_TIME_MAX: Duration = Duration::from_secs(120);

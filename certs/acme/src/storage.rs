@@ -101,6 +101,22 @@ impl Storage {
             .join(format!("{}.json", segment(&format!("{name} {issuer}"))))
     }
 
+    /// What failed lately for a certificate.
+    pub(crate) fn retries(&self, name: &str) -> PathBuf {
+        self.all_retries().join(format!("{}.json", segment(name)))
+    }
+
+    pub(crate) fn all_retries(&self) -> PathBuf {
+        self.root.join("retries")
+    }
+
+    /// Until when an account leaves its authority alone.
+    pub(crate) fn pause(&self, account: &str) -> PathBuf {
+        self.root
+            .join("pauses")
+            .join(format!("{}.json", segment(account)))
+    }
+
     pub(crate) fn staple(&self, fingerprint: &str) -> PathBuf {
         self.staples().join(format!("{}.der", segment(fingerprint)))
     }
@@ -236,6 +252,14 @@ impl Storage {
             }
         }
         Ok(files)
+    }
+
+    /// Removes the drafts of processes that were killed, with whatever key is in them.
+    pub(crate) fn sweep(&self) {
+        for directory in ["accounts", "certificates", "orders", "pauses"] {
+            // What cannot be listed is looked at again the next time.
+            let _ = self.list(&self.root.join(directory));
+        }
     }
 
     /// The right to work on something, if nobody else has it.

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cardea_acme::{Agent, Challenges, Event, Observer, OnDemand, State, Storage};
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ use super::compile::acme::Acme;
 use crate::snapshot::Snapshot;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::{Metrics, OrderCounts};
+
+/// How long orders under way have, when they are given up, to take away what they put elsewhere.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// The agent, once there is one.
 pub(super) struct AcmeAgent {
@@ -101,6 +105,15 @@ impl AcmeAgent {
         })
     }
 
+    /// Stops, and waits until nothing is left lying about, but not for long.
+    pub(super) fn finish(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ending) = end(running.take()) {
+            // One that panicked has nothing more to do.
+            let _ = ending.join();
+        }
+    }
+
     /// How the ordered certificates are doing, as the admin listener shows them, by name.
     pub(super) fn report(&self, name: &str) -> Value {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,12 +135,18 @@ impl AcmeAgent {
     }
 }
 
-/// Ends an agent without waiting: this may run on a thread of another runtime.
-fn end(running: Option<Running>) {
-    if let Some(running) = running {
-        drop(running.agent);
-        running.runtime.shutdown_background();
-    }
+/// Ends an agent on a thread of its own: this may run on one of another runtime, and a name server
+/// takes its time to forget what was put there.
+fn end(running: Option<Running>) -> Option<JoinHandle<()>> {
+    let Running { agent, runtime, .. } = running?;
+    let stop = move || {
+        let stopped = async { tokio::time::timeout(STOP_MAX, agent.stop()).await };
+        // What is left is taken away by whoever goes on with the order.
+        let _ = runtime.block_on(stopped);
+        runtime.shutdown_background();
+    };
+    let thread = std::thread::Builder::new().name("acme-end".to_owned());
+    thread.spawn(stop).ok()
 }
 
 impl std::fmt::Debug for AcmeAgent {
@@ -181,6 +200,25 @@ impl Observer for Listener {
                 tracing::warn!(%certificate, "certificate_dropped");
                 self.have_looked_at(&certificate);
             }
+            Event::Waiting {
+                certificate,
+                until,
+                because_of,
+            } => tracing::warn!(
+                %certificate,
+                until = secs(until),
+                remedy = format!(
+                    "Nothing; to have it tried at once, mend what failed and remove {}.",
+                    because_of.display()
+                ),
+                "certificate_waiting"
+            ),
+            Event::SetAside { certificate, to } => tracing::error!(
+                %certificate,
+                file = %to.display(),
+                remedy = "Nothing, another one is ordered; look at the disk, and remove the file.",
+                "certificate_damaged"
+            ),
             Event::Failed {
                 certificate,
                 issuer,

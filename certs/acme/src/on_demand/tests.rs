@@ -70,7 +70,7 @@ fn all_who_wish_for_a_host_wait_for_one_certificate() {
 async fn what_was_refused_is_not_wished_for_again_at_once() {
     let on_demand = on_demand();
     let wish = on_demand.wish("a.shop.test").unwrap();
-    on_demand.refuse("a.shop.test");
+    on_demand.refuse_for("a.shop.test", Duration::ZERO);
     assert!(is_settled(wish));
     assert!(on_demand.wish("a.shop.test").is_none());
     tokio::time::advance(REFUSED_FOR).await;
@@ -85,22 +85,58 @@ fn wishes_and_refusals_are_bounded() {
         .collect();
     assert!(on_demand.wish("more.shop.test").is_none());
     for number in 0..REFUSED_MAX + 10 {
-        on_demand.refuse(&format!("{number}.shop.test"));
+        on_demand.refuse_for(&format!("{number}.shop.test"), Duration::ZERO);
     }
     assert_eq!(on_demand.wishes().refused.len(), REFUSED_MAX);
     assert!(wishes.into_iter().all(is_settled));
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_not_be_tried_for_long_is_not_wished_for_until_then() {
+    let on_demand = on_demand();
+    on_demand.refuse_for("a.shop.test", REFUSED_FOR * 12);
+    let early = Denial::TooEarly {
+        after: REFUSED_FOR * 12,
+    };
+    assert_eq!(early.lasts(), REFUSED_FOR * 12);
+    tokio::time::advance(REFUSED_FOR * 11).await;
+    assert!(on_demand.wish("a.shop.test").is_none());
+    tokio::time::advance(REFUSED_FOR).await;
+    assert!(on_demand.wish("a.shop.test").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_asked_so_often_and_only_while_there_may_be_orders() {
+    let (counts, rule) = (Counts::default(), rule());
+    for _ in 0..ASKS_MAX {
+        assert_eq!(counts.ask(&rule, "http://ask.test/"), Ok(()));
+    }
+    let busy = counts.ask(&rule, "http://ask.test/").unwrap_err();
+    assert_eq!(
+        busy.to_string(),
+        "http://ask.test/ was asked about 100 hosts within 10 s"
+    );
+    // Whoever came too late comes again soon.
+    assert_eq!(busy.lasts(), ASKS_PERIOD);
+    tokio::time::advance(ASKS_PERIOD).await;
+    assert_eq!(counts.ask(&rule, "http://ask.test/"), Ok(()));
+    for _ in 0..rule.orders_max {
+        assert_eq!(counts.may_order(&rule), Ok(()));
+        assert_eq!(counts.order(&rule), Ok(()));
+    }
+    assert_eq!(counts.may_order(&rule), Err(limited(&rule)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn orders_are_limited_in_time() {
-    let (made, rule) = (Made::default(), rule());
-    assert_eq!(made.count(&rule), Ok(()));
-    assert_eq!(made.count(&rule), Ok(()));
-    let limited = made.count(&rule).unwrap_err();
+    let (counts, rule) = (Counts::default(), rule());
+    assert_eq!(counts.order(&rule), Ok(()));
+    assert_eq!(counts.order(&rule), Ok(()));
+    let limited = counts.order(&rule).unwrap_err();
     assert_eq!(
         limited.to_string(),
         "`orders_max` of `customers` are under way or were made within `orders_period`"
     );
     tokio::time::advance(rule.orders_period).await;
-    assert_eq!(made.count(&rule), Ok(()));
+    assert_eq!(counts.order(&rule), Ok(()));
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Job, Underway, path};
+use super::{Job, Underway, path, read};
 use crate::error::Error;
 use crate::settings::{Challenge, Issuer, Managed};
 use crate::solver;
@@ -52,5 +52,25 @@ impl Underway {
         }
         // Otherwise it is done once more.
         let _ = storage.write_json(&path(managed, issuer, storage), self);
+    }
+}
+
+/// Takes away what the orders of a certificate have in the DNS: nobody goes on with them here.
+pub(crate) async fn clean_up(managed: &Managed, storage: &Storage) {
+    let mut issuers = managed.issuers.iter();
+    // Thousands stop at once, and few have an order.
+    let has_order = issuers.any(|issuer| path(managed, issuer, storage).exists());
+    if !has_order {
+        return;
+    }
+    // Whoever has the lock goes on with them.
+    let Ok(Some(_lock)) = storage.try_lock(&managed.name) else {
+        return;
+    };
+    for issuer in &managed.issuers {
+        // An order that cannot be read is told when it is gone on with.
+        if let Ok(Some(mut underway)) = read(&path(managed, issuer, storage), storage) {
+            underway.clear(managed, issuer, storage).await;
+        }
     }
 }

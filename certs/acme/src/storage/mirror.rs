@@ -14,7 +14,14 @@ use super::Storage;
 use crate::error::Error;
 
 /// The directories that are shared. Staples are not: each gateway asks for itself.
-const SHARED: [&str; 4] = ["accounts", "certificates", "challenges", "orders"];
+const SHARED: [&str; 6] = [
+    "accounts",
+    "certificates",
+    "challenges",
+    "orders",
+    "pauses",
+    "retries",
+];
 
 /// What is worth having at gateways that were not there when it was written.
 const LASTING: [&str; 2] = ["accounts", "certificates"];
