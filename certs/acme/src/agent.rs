@@ -30,6 +30,10 @@ const ORDERS_PER_WINDOW: usize = 250;
 /// See `ORDERS_PER_WINDOW`.
 const ORDERS_WINDOW: Duration = Duration::from_secs(3 * 60 * 60);
 
+/// Questions under way at once about when certificates are to be renewed. Thousands of them come
+/// together at a start.
+const SUGGESTIONS_MAX: usize = 4;
+
 /// How often is looked for failures that count no more.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -158,6 +162,7 @@ pub(crate) struct Shared {
     pub(crate) challenges: Arc<Challenges>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) orders: Semaphore,
+    pub(crate) suggestions: Semaphore,
     /// When orders were made, by authority.
     made: Mutex<HashMap<String, VecDeque<Instant>>>,
     accounts: Accounts,
@@ -181,6 +186,7 @@ impl Agent {
             challenges,
             observer,
             orders: Semaphore::new(ORDERS_MAX),
+            suggestions: Semaphore::new(SUGGESTIONS_MAX),
             made: Mutex::default(),
             accounts: Accounts::default(),
             statuses: Mutex::default(),

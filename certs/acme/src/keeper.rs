@@ -162,9 +162,14 @@ impl Keeper {
         let (issuer, name) = (Arc::clone(issuer), Arc::clone(&self.managed.name));
         let (start, end) = (bundle.not_before, bundle.not_after);
         let percent_left = issuer.renew_at_percent_left;
+        let latest = schedule::renew_latest_at(start, end, percent_left, &name);
+        if latest <= SystemTime::now() {
+            // Whatever the authority says.
+            return latest;
+        }
         match self.suggested(&issuer, bundle).await {
             // It may want it earlier, not beyond all prudence.
-            Some((start, end)) => schedule::within(start, end, &name).min(bundle.not_after),
+            Some((start, end)) => schedule::within(start, end, &name).min(latest),
             None => schedule::renew_at(start, end, percent_left, &name),
         }
     }
@@ -200,6 +205,8 @@ impl Keeper {
         issuer: &Arc<Issuer>,
         identifier: &CertificateIdentifier<'static>,
     ) -> Option<((SystemTime, SystemTime), Duration)> {
+        // Nobody closes the semaphore.
+        let _turn = self.shared.suggestions.acquire().await;
         let access = self.shared.access(issuer).await.ok()?;
         let (info, wait) = access.account.renewal_info(identifier).await.ok()?;
         let window = info.suggested_window;

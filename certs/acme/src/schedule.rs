@@ -33,6 +33,17 @@ pub(crate) fn renew_at(
     not_after - life.mul_f64(left.min(1.0))
 }
 
+/// When it is renewed at the latest, whatever anybody says: with half of that part left. What fails
+/// then can still be tried again for a while.
+pub(crate) fn renew_latest_at(
+    not_before: SystemTime,
+    not_after: SystemTime,
+    percent_left: u8,
+    name: &str,
+) -> SystemTime {
+    renew_at(not_before, not_after, percent_left / 2, name)
+}
+
 /// The moment in a window that the authority suggests (RFC 9773 section 4.2): the same each time it
 /// is asked for, another for each certificate.
 pub(crate) fn within(start: SystemTime, end: SystemTime, name: &str) -> SystemTime {
@@ -79,6 +90,19 @@ mod tests {
             apart.dedup();
             assert!(apart.len() > 190, "{life}: {}", apart.len());
         }
+    }
+
+    #[test]
+    fn renews_long_before_the_end_at_the_latest() {
+        let check = |percent_left: u8, expected: std::ops::Range<f64>| {
+            let latest = renew_latest_at(at(0), at(100), percent_left, "a");
+            let left = at(100).duration_since(latest).unwrap().as_secs_f64();
+            let left = left / (DAY * 100).as_secs_f64();
+            assert!(expected.contains(&left), "{percent_left}: {left}");
+        };
+        check(33, 0.16..0.22);
+        check(80, 0.40..0.46);
+        check(1, 0.009..0.07);
     }
 
     #[test]
