@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cardea_tests::gateway::{Site, free_address};
 use cardea_tests::named::{self, Named};
@@ -13,9 +14,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+mod authority;
+mod kills;
 mod on_demand;
 mod redis;
 mod refusals;
+mod renewal;
 
 /// An authority, and gateways it looks for proof at.
 struct Fixture {
@@ -35,6 +39,8 @@ impl Fixture {
             http: free_address(),
             tls: free_address(),
             nonces_refused: 0,
+            authorizations_reused: 50,
+            lifetime: Duration::from_secs(90 * 86_400),
             dns: None,
             external_accounts: false,
         };
@@ -379,7 +385,7 @@ fn an_order_goes_on_where_it_was_killed() {
     let storage = shared.path().join("acme");
     let path = storage.display().to_string();
     let certificates = "[{ name: a, acme: { hosts: [a.test] } }]";
-    let order = storage.join("orders/a.json");
+    let order = storage.join("orders/a%20pebble.json");
     // Killed as soon as the order is written down, and later each time.
     for moment in 0..4 {
         let gateway = fixture.gateway_at(fixture.http, fixture.tls, &path, "", certificates);

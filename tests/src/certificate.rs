@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -72,6 +72,23 @@ impl Authority {
         let mut params = params(names, SystemTime::now() + Duration::from_secs(30 * 86_400));
         edit(&mut params);
         self.sign(&params)
+    }
+
+    /// Issues a certificate for what a request (PKCS #10, DER) asks for, valid for thirty days: its
+    /// chain in PEM.
+    ///
+    /// # Panics
+    /// If the request is none.
+    #[track_caller]
+    pub fn issue_for(&self, request: &[u8]) -> String {
+        let request = CertificateSigningRequestParams::from_der(&request.into());
+        let mut request = request.expect("a certificate request");
+        let names = params(&[], SystemTime::now() + Duration::from_secs(30 * 86_400));
+        request.params.not_before = names.not_before;
+        request.params.not_after = names.not_after;
+        request.params.use_authority_key_identifier_extension = true;
+        let certificate = request.signed_by(&self.issuer).expect("a certificate");
+        certificate.pem()
     }
 
     /// A list of the serial numbers that are revoked, in PEM, good for a day.

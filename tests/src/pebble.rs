@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -35,6 +36,10 @@ pub struct Wishes {
     pub tls: SocketAddr,
     /// Good nonces that it refuses, in percent.
     pub nonces_refused: u8,
+    /// Authorisations that it takes for done because they were once, in percent.
+    pub authorizations_reused: u8,
+    /// How long its certificates are good.
+    pub lifetime: Duration,
     /// The name server it asks; one of its own if none, which takes records at `records`.
     pub dns: Option<SocketAddr>,
     /// Whether accounts have to belong to another, `kid-1` with the key `zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W`.
@@ -68,6 +73,7 @@ impl Pebble {
             "httpPort": wishes.http.port(),
             "tlsPort": wishes.tls.port(),
             "externalAccountBindingRequired": wishes.external_accounts,
+            "certificateValidityPeriod": wishes.lifetime.as_secs(),
         }});
         if wishes.external_accounts {
             config["pebble"]["externalAccountMACKeys"] = serde_json::json!({
@@ -89,18 +95,7 @@ impl Pebble {
             "-management",
             &records.to_string(),
         ]));
-        let process = Process::start(
-            Command::new("pebble")
-                .args([
-                    "-strict",
-                    "-config",
-                    &file("pebble.json"),
-                    "-dnsserver",
-                    &wishes.dns.unwrap_or(dns).to_string(),
-                ])
-                .env("PEBBLE_VA_NOSLEEP", "1")
-                .env("PEBBLE_WFE_NONCEREJECT", wishes.nonces_refused.to_string()),
-        );
+        let process = start(wishes, &file("pebble.json"), wishes.dns.unwrap_or(dns));
         for address in [listen, management, records, dns] {
             wait::until_true("the authority listens", || {
                 TcpStream::connect(address).is_ok()
@@ -131,6 +126,23 @@ impl Pebble {
             .expect("the authority's management");
         client.get("localhost", "/roots/0").text()
     }
+}
+
+/// Starts the authority itself.
+fn start(wishes: &Wishes, config: &str, dns: SocketAddr) -> Process {
+    let Wishes {
+        authorizations_reused,
+        nonces_refused,
+        ..
+    } = wishes;
+    Process::start(
+        Command::new("pebble")
+            .args(["-strict", "-config", config])
+            .args(["-dnsserver", &dns.to_string()])
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_AUTHZREUSE", authorizations_reused.to_string())
+            .env("PEBBLE_WFE_NONCEREJECT", nonces_refused.to_string()),
+    )
 }
 
 impl Display for Pebble {
