@@ -68,8 +68,8 @@ pub use tls::{
     UnknownNames,
 };
 pub use upstream::{
-    Balance, Endpoint, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry, RetryOn,
-    StatusRange, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTls, Verify,
+    Balance, Endpoint, GrpcCheck, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry,
+    RetryOn, StatusRange, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTls, Verify,
 };
 pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period};
 

@@ -313,13 +313,16 @@ pub enum RetryOn {
     IdleReset,
 }
 
-/// Active health checks. Exactly one of `http` and `tcp`.
+/// Active health checks. Exactly one of `http`, `grpc` and `tcp`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// A request that has to be answered as expected.
     #[serde(default)]
     pub http: Option<HttpCheck>,
+    /// A question in gRPC's health protocol, over HTTP/2.
+    #[serde(default)]
+    pub grpc: Option<GrpcCheck>,
     /// Whether it is enough that a connection can be opened.
     #[serde(default)]
     pub tcp: bool,
@@ -339,10 +342,13 @@ pub struct Health {
 
 impl Sound for Health {
     fn check(&self) -> Result<(), String> {
-        let wrong = match (&self.http, self.tcp) {
-            (Some(_), true) => "there are two ways of checking\nkeep `http` or `tcp`",
-            (None, false) => "there is no way of checking\nadd `http: {}` or `tcp: true`",
-            (Some(http), false) if http.expect.is_empty() => {
+        let ways = usize::from(self.http.is_some())
+            + usize::from(self.grpc.is_some())
+            + usize::from(self.tcp);
+        let wrong = match (&self.http, ways) {
+            (_, 2..) => "there are two ways of checking\nkeep one of `http`, `grpc` and `tcp`",
+            (_, 0) => "there is no way of checking\nadd `http: {}`, `grpc: {}` or `tcp: true`",
+            (Some(http), _) if http.expect.is_empty() => {
                 "no status is expected\nwrite `expect: [200-399]`, or leave it out"
             }
             _ => return Ok(()),
@@ -365,6 +371,31 @@ fn healthy_after() -> u32 {
 
 fn unhealthy_after() -> u32 {
     3
+}
+
+super::section! {
+    /// A question in gRPC's health protocol.
+    pub struct GrpcCheck {
+        /// The service that is asked about; the endpoint as a whole if not set.
+        #[serde(deserialize_with = "service")]
+        pub service: String = String::new(),
+        /// The authority asked for; the endpoint's own if not set.
+        #[serde(deserialize_with = "text::maybe::<text::Authority, _>")]
+        pub host: Option<String> = None,
+    }
+}
+
+/// Bytes of a service's name: as many as fit into the shortest form of a message.
+const SERVICE_BYTES_MAX: usize = 100;
+
+fn service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.len() > SERVICE_BYTES_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(de::Error::custom(format!(
+            "`{name}` is no service\nwrite its full name, at most {SERVICE_BYTES_MAX} characters: shop.Orders"
+        )));
+    }
+    Ok(name)
 }
 
 super::section! {

@@ -186,6 +186,7 @@ async fn a_reload_starts_and_stops_what_changed_and_nothing_else() {
 
 fn checked_often(place: &str, needed: u32) -> [(&'static str, Settings); 1] {
     let health = HealthSettings {
+        is_http2: false,
         probe: Probe::Tcp,
         interval: Duration::from_millis(5),
         timeout: Duration::from_secs(5),

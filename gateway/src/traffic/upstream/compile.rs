@@ -49,7 +49,7 @@ impl Upstreams {
             let health = upstream
                 .health
                 .as_deref()
-                .and_then(|health| check.health(health));
+                .and_then(|health| check.health(health, upstream.protocol));
             compiled.push((name.shared(), settings(upstream, tls, health)));
         }
         let resolver = resolver(&document.resolver);
@@ -132,16 +132,24 @@ impl Check<'_> {
         }
     }
 
-    fn health(&mut self, health: &model::Health) -> Option<HealthSettings> {
+    fn health(
+        &mut self,
+        health: &model::Health,
+        protocol: model::UpstreamProtocol,
+    ) -> Option<HealthSettings> {
         for (field, period) in [("interval", health.interval), ("timeout", health.timeout)] {
             if period.0.is_zero() {
                 let what = format!("has a health check whose `{field}` is zero");
                 self.error("E-health-period", &what, "give it a time above zero");
             }
         }
-        let probe = match &health.http {
-            None => Probe::Tcp,
-            Some(http) => {
+        let probe = match (&health.http, &health.grpc) {
+            (None, None) => Probe::Tcp,
+            (None, Some(grpc)) => Probe::Grpc {
+                service: grpc.service.as_str().into(),
+                host: grpc.host.as_deref().map(Box::from),
+            },
+            (Some(http), _) => {
                 if !http.path.starts_with('/') || !is_visible(&http.path) {
                     let what = format!("checks the health of `{}`, which is no path", http.path);
                     let remedy = "write a path that begins with `/`, special characters encoded";
@@ -170,6 +178,7 @@ impl Check<'_> {
             }
         };
         Some(HealthSettings {
+            is_http2: health.grpc.is_some() || protocol == model::UpstreamProtocol::Http2,
             probe,
             interval: health.interval.0,
             timeout: health.timeout.0,

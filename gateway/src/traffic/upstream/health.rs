@@ -14,9 +14,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::http2::Question;
 use super::endpoint::{Endpoint, Health};
 use super::settings::TlsClient;
 use super::{Upstream, describe};
+
+mod http2;
 
 /// Bytes of an answer read in search of its status line, interim responses included.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -26,6 +29,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 pub struct HealthSettings {
     /// What is asked.
     pub probe: Probe,
+    /// Whether it is asked over HTTP/2.
+    pub is_http2: bool,
     /// The time from one check of an endpoint to its next.
     pub interval: Duration,
     /// How long one check may take, connecting included.
@@ -50,6 +55,13 @@ pub enum Probe {
         /// The statuses that pass.
         expect: Box<[RangeInclusive<u16>]>,
     },
+    /// That it says it serves, in gRPC's health protocol.
+    Grpc {
+        /// The service that is asked about; empty for the endpoint as a whole.
+        service: Box<str>,
+        /// The authority to ask for; none for the endpoint's own.
+        host: Option<Box<str>>,
+    },
 }
 
 /// Why a check failed.
@@ -70,9 +82,15 @@ pub enum CheckError {
     /// The connection ended without an answer.
     #[error("the connection ended without an answer")]
     Unanswered,
-    /// The answer is no HTTP/1, or its head is out of bounds.
-    #[error("the answer is not HTTP/1")]
+    /// The answer is no HTTP, or its head is out of bounds.
+    #[error("the answer is not valid")]
     Malformed,
+    /// The endpoint, or the service asked about, says that it does not serve.
+    #[error("the service does not serve")]
+    NotServing,
+    /// The endpoint does not agree to HTTP/2.
+    #[error("the endpoint does not speak HTTP/2")]
+    NotHttp2,
     /// The answer has another status than expected.
     #[error("the status is {0}")]
     Status(u16),
@@ -135,34 +153,66 @@ impl HealthSettings {
         // A check is one small write; a failure to say so costs at most a delay.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
-            return self.converse(stream, endpoint, 80).await;
+            return self.converse(stream, endpoint, false).await;
         };
         let name = tls.server_name_of(endpoint).map_err(CheckError::Name)?;
-        let connector = TlsConnector::from(Arc::clone(&tls.http1));
+        let config = if self.is_http2 {
+            &tls.config
+        } else {
+            &tls.http1
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
         let stream = connector
             .connect(name, stream)
             .await
             .map_err(CheckError::Tls)?;
-        self.converse(stream, endpoint, 443).await
+        if self.is_http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(CheckError::NotHttp2);
+        }
+        self.converse(stream, endpoint, true).await
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut stream: S,
         endpoint: &Endpoint,
-        port_default: u16,
+        is_secure: bool,
     ) -> Result<(), CheckError> {
-        let Probe::Http { path, host, expect } = &self.probe else {
-            return Ok(());
-        };
-        let own;
-        let host = match host {
-            Some(host) => host,
-            None => {
-                own = host_of(endpoint, port_default);
-                own.as_str()
+        let (host, path, expect) = match &self.probe {
+            Probe::Tcp => return Ok(()),
+            Probe::Grpc { service, host } => {
+                let own = host_of(endpoint, is_secure);
+                let host = host.as_deref().unwrap_or(&own);
+                return call(&mut stream, service, host, is_secure).await;
             }
+            Probe::Http { path, host, expect } => (host, path, expect),
         };
+        let own = host_of(endpoint, is_secure);
+        let host = host.as_deref().unwrap_or(&own);
+        let status = match self.is_http2 {
+            true => {
+                let question = Question {
+                    is_secure,
+                    host,
+                    path,
+                    message: None,
+                };
+                http2::ask(&mut stream, question).await?.status
+            }
+            false => Self::get(&mut stream, host, path).await?,
+        };
+        match expect.iter().any(|range| range.contains(&status)) {
+            true => Ok(()),
+            false => Err(CheckError::Status(status)),
+        }
+    }
+
+    /// The status that a GET over HTTP/1.1 has.
+    async fn get<S: AsyncRead + AsyncWrite + Unpin>(
+        stream: &mut S,
+        host: &str,
+        path: &str,
+    ) -> Result<u16, CheckError> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: cardea-health-check\r\n\
              accept: */*\r\nconnection: close\r\n\r\n"
@@ -172,15 +222,42 @@ impl HealthSettings {
             .await
             .map_err(CheckError::Io)?;
         stream.flush().await.map_err(CheckError::Io)?;
-        let status = read_status(&mut stream).await?;
-        match expect.iter().any(|range| range.contains(&status)) {
-            true => Ok(()),
-            false => Err(CheckError::Status(status)),
-        }
+        read_status(stream).await
     }
 }
 
-fn host_of(endpoint: &Endpoint, port_default: u16) -> String {
+/// Asks whether a service serves ("GRPC Health Checking Protocol").
+async fn call<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    service: &str,
+    host: &str,
+    is_secure: bool,
+) -> Result<(), CheckError> {
+    /// Field 1 of the answer, `status`, with the value SERVING.
+    const SERVING: &[u8] = &[0x08, 0x01];
+    // Field 1 of the question, `service`, a string; its length was checked.
+    let length = u8::try_from(service.len()).unwrap_or(0);
+    let mut message = vec![0, 0, 0, 0, length + 2, 0x0a, length];
+    message.extend_from_slice(service.as_bytes());
+    let question = Question {
+        is_secure,
+        host,
+        path: "/grpc.health.v1.Health/Check",
+        message: Some(&message),
+    };
+    let answer = http2::ask(stream, question).await?;
+    if answer.status != 200 {
+        return Err(CheckError::Status(answer.status));
+    }
+    // Uncompressed, with its length before it.
+    match answer.body.strip_prefix(&[0, 0, 0, 0, 2]) {
+        Some(SERVING) => Ok(()),
+        _ => Err(CheckError::NotServing),
+    }
+}
+
+fn host_of(endpoint: &Endpoint, is_secure: bool) -> String {
+    let port_default = if is_secure { 443 } else { 80 };
     match (&endpoint.host, endpoint.address.port()) {
         (Some(host), port) if port == port_default => host.to_string(),
         (Some(host), port) => format!("{host}:{port}"),

@@ -50,6 +50,7 @@ fn ids(upstream: &Upstream) -> Vec<EndpointId> {
 
 fn checked() -> Option<HealthSettings> {
     Some(HealthSettings {
+        is_http2: false,
         probe: Probe::Tcp,
         interval: std::time::Duration::from_secs(5),
         timeout: std::time::Duration::from_secs(1),

@@ -21,6 +21,7 @@ fn http(path: &str, expect: &[RangeInclusive<u16>]) -> Probe {
 
 fn settings(probe: Probe) -> HealthSettings {
     HealthSettings {
+        is_http2: false,
         probe,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
