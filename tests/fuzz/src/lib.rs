@@ -9,6 +9,11 @@ mod client_hello;
 mod configuration;
 mod connection;
 mod http2;
+mod proxy_header;
+// This file alone: the gateway around it would be built with instrumentation for nothing.
+#[rustfmt::skip]
+#[path = "../../../gateway/src/traffic/proxy_protocol.rs"]
+pub mod proxy_protocol;
 
 use cardea_http1::{
     ChunkedDecoder, Field, HeadError, HeadScan, Limits, Method, RequestHead, ResponseHead, Span,
@@ -20,6 +25,7 @@ pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use connection::{Side, byte_stream};
 pub use http2::http2;
+pub use proxy_header::proxy_header;
 
 /// Limits as they are by default, and tight ones, so that short inputs reach them.
 fn limits() -> [Limits; 2] {
