@@ -39,6 +39,7 @@ pub(crate) use section;
 mod acme;
 mod listener;
 mod log_level;
+mod proxy_protocol;
 mod rare;
 mod reference;
 mod route;
@@ -56,6 +57,7 @@ pub use listener::{
     Certificate, EncodedSlashes, Http2Limits, HttpLimits, Listener, ListenerTimeouts,
 };
 pub use log_level::{LogDirectives, LogLevel};
+pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol};
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
 pub use reference::{FilePath, SecretText};

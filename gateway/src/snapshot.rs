@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use crate::policy::Chain;
 use crate::telemetry::metrics::{ListenerSlot, RouteSlot};
 use crate::traffic::access_log::Format;
+use crate::traffic::connection::proxy_header::ProxyRules;
 use crate::traffic::domain::Domain;
 use crate::traffic::exchange::Timeouts;
 use crate::traffic::headers::HeaderName;
@@ -96,6 +97,8 @@ pub struct ListenerPlan {
     pub head_timeout: Duration,
     /// The wait for a first or next request.
     pub idle_timeout: Duration,
+    /// Proxies in front that say where connections come from; none for none.
+    pub proxy_protocol: Option<ProxyRules>,
     /// From accept to the end of the TLS handshake, absolute.
     pub handshake_timeout: Duration,
     /// TLS handshakes under way at once, per worker.

@@ -19,6 +19,7 @@ mod harness;
 mod observation;
 mod origins;
 mod policy;
+mod proxy_protocol;
 mod reload;
 mod responses;
 mod routing;

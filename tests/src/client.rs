@@ -56,6 +56,13 @@ impl Client {
         }
     }
 
+    /// On a connection that was begun by hand.
+    pub fn over(stream: Stream) -> Self {
+        Self {
+            wire: Wire::new(stream),
+        }
+    }
+
     /// Connects over TLS, the handshake included.
     ///
     /// # Panics

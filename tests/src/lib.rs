@@ -11,12 +11,14 @@
 pub mod certificate;
 pub mod client;
 pub mod gateway;
+pub mod haproxy;
 pub mod message;
 pub mod name_server;
 pub mod named;
 pub mod origin;
 pub mod pebble;
 pub mod process;
+pub mod proxy_header;
 pub mod redis;
 pub mod responder;
 pub mod tls;

@@ -58,6 +58,7 @@ fn snapshot(policies: &str) -> Arc<Snapshot> {
 fn chain(policies: &str) -> Work {
     let snapshot = snapshot(policies);
     let client = Client {
+        introduction: None,
         peer: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
         tls: None,
     };

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::acme::CertificateOrder;
+use super::proxy_protocol::ListenerProxyProtocol;
 use super::tls::ListenerTls;
 
 use super::value::{Bind, ByteSize, HostPattern, Name, Period};
@@ -35,6 +36,9 @@ pub struct Listener {
     /// Deadlines before a route is known.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
+    /// Proxies in front of it that say where connections come from; none if not set.
+    #[serde(default)]
+    pub proxy_protocol: Option<ListenerProxyProtocol>,
     /// The TLS side.
     #[serde(default, deserialize_with = "text::sound")]
     pub tls: Option<ListenerTls>,

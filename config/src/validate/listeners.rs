@@ -18,6 +18,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
         found.extend(names.add(listener.name.as_str(), listener.origin));
         bind(listener, &mut addresses, found);
         tls(document, listener, found);
+        proxy_protocol(listener, found);
     }
     if document.listeners.is_empty() {
         found.push(
@@ -74,6 +75,32 @@ fn tls(document: &Document, listener: &Located<Listener>, found: &mut Vec<Diagno
     if let Some(name) = &tls.default_certificate {
         found.extend(unknown_certificate(document, name));
     }
+}
+
+/// A header says who the client is; everybody who can send one can be anybody.
+fn proxy_protocol(listener: &Located<Listener>, found: &mut Vec<Diagnostic>) {
+    let Some(settings) = &listener.proxy_protocol else {
+        return;
+    };
+    if settings.from.is_empty() {
+        let message = format!("listener `{}` takes headers from nobody", listener.name);
+        found.push(
+            Diagnostic::error("E-no-proxy", Some(listener.origin), message)
+                .remedy("list the networks of your proxies in `proxy_protocol.from`"),
+        );
+    }
+    let mut networks = settings.from.iter();
+    let Some(all) = networks.find(|it| it.0.prefix_len() == 0) else {
+        return;
+    };
+    let message = format!(
+        "listener `{}` believes what anybody says about their address (`{all}`)",
+        listener.name
+    );
+    found.push(
+        Diagnostic::warning("W-proxy-anybody", Some(listener.origin), message)
+            .remedy("list the networks of your proxies in `proxy_protocol.from`"),
+    );
 }
 
 /// Says if there is no certificate of a name.

@@ -211,3 +211,27 @@ fn a_domain_chooses_a_certificate_that_is_there() {
     check("one", &[]);
     check("on", &["E-unknown-certificate"]);
 }
+
+#[test]
+fn proxies_that_are_believed_are_named() {
+    let check = |settings: &str, expected: &[&str]| {
+        let listener = format!("{{ name: web, bind: [':8080'], proxy_protocol: {settings} }}");
+        let app = "domains: [{ hosts: [x], policies: { respond: {} } }]";
+        check(&format!("listeners: [{listener}]\n{app}\n"), expected);
+    };
+    check("{ from: [10.0.0.0/8, '::1'] }", &[]);
+    check(
+        "{ from: [10.0.0.1], mode: optional, timeout: 1s, header_bytes_max: 232 }",
+        &[],
+    );
+    check("{ from: ['::/0'] }", &["W-proxy-anybody"]);
+    check("{ from: [10.0.0.0/8, 0.0.0.0/0] }", &["W-proxy-anybody"]);
+    check("{}", &["E-missing-field"]);
+    check("{ from: [] }", &["E-no-proxy"]);
+    check("{ from: [everybody] }", &["E-value"]);
+    check("{ from: [10.0.0.1], mode: maybe }", &["E-value"]);
+    check("{ from: [10.0.0.1], timeout: 0s }", &["E-value"]);
+    check("{ from: [10.0.0.1], header_bytes_max: 231 }", &["E-value"]);
+    check("{ from: [10.0.0.1], header_bytes_max: 9KiB }", &["E-value"]);
+    check("{ from: [10.0.0.1], version: 2 }", &["E-unknown-field"]);
+}

@@ -28,7 +28,7 @@ use slots::{Lease, Slots};
 
 use crate::traffic::upstream::compile::Upstreams;
 
-pub use cells::HandshakeEnd;
+pub use cells::{HandshakeEnd, ProxyHeaderEnd};
 pub use slots::OVERFLOW;
 pub use worker::{RequestSample, WorkerMetrics};
 

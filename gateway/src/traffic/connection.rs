@@ -1,5 +1,5 @@
-//! A client's connection from accept to close: its TLS handshake, then the protocol that was
-//! agreed on it.
+//! A client's connection from accept to close: what a proxy in front says of it, its TLS handshake,
+//! then the protocol that was agreed on it.
 //!
 //! Must not: know what a request means.
 
@@ -17,6 +17,8 @@ use crate::telemetry::metrics::HandshakeEnd;
 
 mod handshake;
 mod head;
+
+pub mod proxy_header;
 
 pub mod client;
 mod conduct;
@@ -89,6 +91,10 @@ pub async fn serve(
     drop(snapshot);
     let ticket = Rc::new(Ticket::new(listener, socket.timer().handle()));
     let open = worker.open_connection(&plan, &ticket);
+    let introduced = proxy_header::introduce(&worker, &plan, &socket, &mut client).await;
+    if introduced.is_err() {
+        return;
+    }
     if plan.tls.is_some() {
         let met = handshake::make(&worker, &plan, &mut socket, &mut client).await;
         if let Err(end) = met {

@@ -13,16 +13,38 @@ use cardea_http1::{Framing, Method, Span, Target, Version};
 
 use super::domain::{Backend, Domain, Route};
 use super::headers::Headers;
+use super::proxy_protocol::Tlvs;
 use super::respond::Reason;
 use crate::snapshot::{ListenerPlan, Snapshot};
 
 /// What every exchange of a connection shares: who is at the other end and how they came.
 #[derive(Debug)]
 pub struct Client {
-    /// The address the connection came from.
+    /// The address the connection came from; behind a proxy that says so (PROXY protocol), the one
+    /// that it names.
     pub peer: SocketAddr,
+    /// What the proxy said, if one did.
+    pub introduction: Option<Box<Introduction>>,
     /// The TLS session, if the connection has one.
     pub tls: Option<Box<TlsIdentity>>,
+}
+
+/// What a proxy said of a connection before it began (PROXY protocol).
+#[derive(Debug)]
+pub struct Introduction {
+    /// The proxy: the address the connection really came from.
+    pub proxy: SocketAddr,
+    /// Where the client wanted to; none if the proxy named no addresses.
+    pub destination: Option<SocketAddr>,
+    /// The values that came with the addresses, as they came.
+    pub values: Box<[u8]>,
+}
+
+impl Introduction {
+    /// The values that came with the addresses.
+    pub fn values(&self) -> Tlvs<'_> {
+        Tlvs(&self.values)
+    }
 }
 
 /// What a handshake established.

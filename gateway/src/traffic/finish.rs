@@ -53,6 +53,7 @@ fn record<'r>(exchange: &'r Exchange<'_>, status: u16, duration: Duration) -> Re
         started: exchange.started,
         client: exchange.client_address,
         peer: exchange.client.peer,
+        introduction: exchange.client.introduction.as_deref(),
         method: request.method_bytes(),
         authority: request.authority_bytes(),
         path: if request.path.is_empty() {

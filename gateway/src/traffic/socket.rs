@@ -152,6 +152,48 @@ impl Socket {
         Poll::Ready(Ok(read))
     }
 
+    /// Copies what has come without taking it, if that is more than was seen before; else it would
+    /// block. For before a session is started.
+    pub fn peek(&self, buffer: &mut [u8], seen: usize) -> io::Result<usize> {
+        let is_ended = self.is_ended();
+        self.stream.try_io(Interest::READABLE, || {
+            let peeked = rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::PEEK)?.0;
+            match peeked > seen {
+                true => Ok(peeked),
+                // The readiness flag stays up at the end of a stream.
+                false if is_ended || peeked == 0 => Err(ErrorKind::UnexpectedEof.into()),
+                false => Err(ErrorKind::WouldBlock.into()),
+            }
+        })
+    }
+
+    /// Takes the first bytes of those peeked. If these were all, the socket is empty, and so the
+    /// readiness flag is cleared.
+    pub fn take_peeked(&self, peeked: &mut [u8], length: usize) -> io::Result<()> {
+        let is_all = length == peeked.len();
+        let mut taken = 0;
+        let emptied = self.stream.try_io(Interest::READABLE, || {
+            let wanted = peeked.get_mut(..length).unwrap_or_default();
+            taken = rustix::net::recv(&self.stream, wanted, RecvFlags::empty())?.0;
+            match is_all {
+                true => Err(ErrorKind::WouldBlock.into()),
+                false => Ok(()),
+            }
+        });
+        match emptied {
+            Err(error) if taken == 0 => Err(error),
+            _ if taken != length => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the peer has ended its direction: there is no more to come than what is here.
+    fn is_ended(&self) -> bool {
+        let mut ready = std::pin::pin!(self.stream.ready(Interest::READABLE));
+        let polled = ready.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
     /// Writes once: how many bytes of `head` and then `body` were taken. A session may hold some
     /// of them until the next write or flush.
     pub async fn write(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {

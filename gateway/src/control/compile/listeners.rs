@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{self, Document, Underscores};
+use cardea_config::model::{self, Document, HeaderMode, Underscores};
 use cardea_http1::Limits;
 
 use super::Found;
@@ -18,6 +18,7 @@ use super::domains::Domains;
 use super::tls::{self, Policies};
 use crate::snapshot::{ListenerId, ListenerPlan};
 use crate::telemetry::metrics::{ListenerSlot, Metrics};
+use crate::traffic::connection::proxy_header::ProxyRules;
 use crate::traffic::route::{HostTable, PathRules};
 use crate::traffic::tls::ListenerTls;
 
@@ -153,6 +154,7 @@ fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> L
         connections_max: u64::from(settings.connections_max),
         head_timeout: settings.timeouts.head.0,
         idle_timeout: settings.timeouts.idle.0,
+        proxy_protocol: settings.proxy_protocol.as_ref().map(proxy_rules),
         handshake_timeout: settings.timeouts.handshake.0,
         handshakes_max: settings
             .tls
@@ -183,6 +185,15 @@ fn http2(settings: &model::Listener) -> cardea_http2::Limits {
 
 fn narrow(bytes: model::ByteSize) -> u32 {
     u32::try_from(bytes.0).unwrap_or(u32::MAX)
+}
+
+fn proxy_rules(settings: &model::ListenerProxyProtocol) -> ProxyRules {
+    ProxyRules {
+        from: settings.from.iter().map(|network| network.0).collect(),
+        is_required: settings.mode == HeaderMode::Required,
+        timeout: settings.timeout.0,
+        bytes_max: usize::try_from(settings.header_bytes_max.0).unwrap_or(usize::MAX),
+    }
 }
 
 fn limits(http: &model::HttpLimits, underscores: Underscores) -> Limits {

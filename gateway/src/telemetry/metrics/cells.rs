@@ -116,14 +116,14 @@ impl Default for DomainCells {
     }
 }
 
-macro_rules! handshake_ends {
-    ($($End:ident $name:literal $help:literal)*) => {
-        /// How a TLS handshake with a client ended.
+macro_rules! ends {
+    ($(#[$meta:meta])* $Ends:ident { $($End:ident $name:literal $help:literal)* }) => {
+        $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum HandshakeEnd { $(#[doc = $help] $End),* }
+        pub enum $Ends { $(#[doc = $help] $End),* }
 
-        impl HandshakeEnd {
+        impl $Ends {
             pub(super) const ALL: &'static [Self] = &[$(Self::$End),*];
 
             /// The word that metrics and logs have for it.
@@ -140,27 +140,46 @@ macro_rules! handshake_ends {
     };
 }
 
-handshake_ends! {
-    Full "full" "A new session was made."
-    Resumed "resumed" "An earlier session was resumed."
-    Early "early" "An earlier session was resumed, and a request may have come with the first words (0-RTT)."
-    Refused "refused" "There were too many at once."
-    TimedOut "timed_out" "It took too long."
-    Closed "closed" "The client went away."
-    PlainHttp "plain_http" "The client spoke HTTP without TLS."
-    Malformed "malformed" "What the client sent is not TLS, or breaks its rules."
-    Version "version" "The client knows no version that is served."
-    Algorithms "algorithms" "The client knows no cipher suite, key exchange or signature that is served."
-    Protocol "protocol" "The client wants another protocol than those offered."
-    UnknownName "unknown_name" "No certificate has the name that the client asked for."
-    ClientCertificateMissing "client_certificate_missing" "The client showed no certificate where one is required."
-    ClientCertificateExpired "client_certificate_expired" "The client's certificate is past or ahead of its time."
-    ClientCertificateRevoked "client_certificate_revoked" "The client's certificate is revoked, or nothing says whether it is."
-    ClientCertificateInvalid "client_certificate_invalid" "The client's certificate is of an authority that does not count, or is broken."
-    ClientCertificateDenied "client_certificate_denied" "The client's certificate is good, and no rule lets its owner in."
-    Proved "proved" "An authority was shown proof that the host is served here."
-    Alert "alert" "The client refused what it was shown, and said so in an alert."
-    Failed "failed" "Anything else."
+ends! {
+    /// How a TLS handshake with a client ended.
+    HandshakeEnd {
+        Full "full" "A new session was made."
+        Resumed "resumed" "An earlier session was resumed."
+        Early "early" "An earlier session was resumed, and a request may have come with the first words (0-RTT)."
+        Refused "refused" "There were too many at once."
+        TimedOut "timed_out" "It took too long."
+        Closed "closed" "The client went away."
+        PlainHttp "plain_http" "The client spoke HTTP without TLS."
+        Malformed "malformed" "What the client sent is not TLS, or breaks its rules."
+        Version "version" "The client knows no version that is served."
+        Algorithms "algorithms" "The client knows no cipher suite, key exchange or signature that is served."
+        Protocol "protocol" "The client wants another protocol than those offered."
+        UnknownName "unknown_name" "No certificate has the name that the client asked for."
+        ClientCertificateMissing "client_certificate_missing" "The client showed no certificate where one is required."
+        ClientCertificateExpired "client_certificate_expired" "The client's certificate is past or ahead of its time."
+        ClientCertificateRevoked "client_certificate_revoked" "The client's certificate is revoked, or nothing says whether it is."
+        ClientCertificateInvalid "client_certificate_invalid" "The client's certificate is of an authority that does not count, or is broken."
+        ClientCertificateDenied "client_certificate_denied" "The client's certificate is good, and no rule lets its owner in."
+        Proved "proved" "An authority was shown proof that the host is served here."
+        Alert "alert" "The client refused what it was shown, and said so in an alert."
+        Failed "failed" "Anything else."
+    }
+}
+
+ends! {
+    /// How it ended to look for the header of a proxy (PROXY protocol).
+    ProxyHeaderEnd {
+        V1 "v1" "A header of version 1 said where the connection comes from."
+        V2 "v2" "A header of version 2 said where the connection comes from."
+        Local "local" "A header named no client: the proxy's own connection, or one of a kind without addresses."
+        Absent "absent" "There was none, and none is required."
+        Missing "missing" "The connection began with something else."
+        Malformed "malformed" "The header breaks a rule of its version."
+        TooLong "too_long" "The header is longer than allowed."
+        Checksum "checksum" "The checksum of the header is wrong."
+        TimedOut "timed_out" "It took too long."
+        Closed "closed" "The proxy went away."
+    }
 }
 
 /// What is counted for a listener.
@@ -172,6 +191,7 @@ pub(super) struct ListenerCells {
     pub(super) refused: Count,
     pub(super) handshakes: [Count; HandshakeEnd::ALL.len()],
     pub(super) http2_faults: Http2Faults,
+    pub(super) proxy_headers: [Count; ProxyHeaderEnd::ALL.len()],
 }
 
 /// Rules of HTTP/2 that clients broke, by the place of the fault.
@@ -226,6 +246,7 @@ impl Cells for ListenerCells {
         clear_all([&self.opened, &self.closed, &self.refused]);
         clear_all(&self.handshakes);
         clear_all(&self.http2_faults.0);
+        clear_all(&self.proxy_headers);
     }
 }
 
@@ -288,7 +309,7 @@ mod tests {
     fn a_request_touches_few_lines() {
         assert_eq!(size_of::<RouteCells>(), 3 * 64);
         assert_eq!(size_of::<UpstreamCells>(), 4 * 64);
-        assert_eq!(size_of::<ListenerCells>(), 6 * 64);
+        assert_eq!(size_of::<ListenerCells>(), 8 * 64);
     }
 
     #[test]

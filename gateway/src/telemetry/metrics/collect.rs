@@ -16,7 +16,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use cardea_http2::Fault;
 
 use super::buckets::{BOUNDS_S, BUCKETS, UNITS_PER_SECOND};
-use super::cells::{CLASSES, Count, HandshakeEnd, Times, WorkerCells};
+use super::cells::{CLASSES, Count, HandshakeEnd, ProxyHeaderEnd, Times, WorkerCells};
 use super::names::{Kind, Metric};
 use super::process::{self, Start};
 use super::{Reloads, Shared, clear, lock, shared_value};
@@ -285,6 +285,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
         let (mut opened, mut closed, mut refused) = (0u64, 0u64, 0u64);
         let mut handshakes = [0; HandshakeEnd::ALL.len()];
         let mut faults = [0; Fault::ALL.len()];
+        let mut proxy_headers = [0; ProxyHeaderEnd::ALL.len()];
         for cells in shared
             .workers
             .iter()
@@ -296,6 +297,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
             refused = refused.wrapping_add(cells.refused.value());
             add_all(&mut handshakes, &cells.handshakes);
             add_all(&mut faults, &cells.http2_faults.0);
+            add_all(&mut proxy_headers, &cells.proxy_headers);
         }
         let [name] = &*key;
         if is_idle_overflow(name, opened + refused) {
@@ -313,6 +315,13 @@ fn listeners(shared: &Shared, families: &mut Families) {
         }
         for (fault, count) in Fault::ALL.iter().zip(faults) {
             families.add_count(Metric::Http2Faults, &[name, fault.as_str()], count);
+        }
+        // Most listeners have no proxy in front.
+        if proxy_headers == [0; ProxyHeaderEnd::ALL.len()] {
+            continue;
+        }
+        for (end, count) in ProxyHeaderEnd::ALL.iter().zip(proxy_headers) {
+            families.add_count(Metric::ProxyHeaders, &[name, end.as_str()], count);
         }
     }
 }

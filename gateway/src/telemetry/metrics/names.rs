@@ -83,6 +83,8 @@ metrics! {
         "TLS handshakes with clients, by how they ended."
     Http2Faults "cardea_http2_faults_total" Counter ["listener" "fault"]
         "Rules of HTTP/2 that clients broke: streams reset and connections closed for it."
+    ProxyHeaders "cardea_proxy_headers_total" Counter ["listener" "result"]
+        "Connections from proxies that say where these come from (PROXY protocol), by what came of it."
     TunnelsOpen "cardea_tunnels_open" Gauge []
         "Upgraded connections, such as WebSockets, open now."
     Tunnels "cardea_tunnels_total" Counter []

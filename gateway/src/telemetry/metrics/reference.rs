@@ -7,7 +7,7 @@ use std::path::Path;
 use super::buckets::BOUNDS_S;
 use cardea_http2::Fault;
 
-use super::cells::HandshakeEnd;
+use super::cells::{HandshakeEnd, ProxyHeaderEnd};
 use super::names::Metric;
 
 const INTRODUCTION: &str = "\
@@ -61,6 +61,11 @@ fn page() -> String {
             &text[1..]
         )
         .expect("a string takes everything");
+    }
+    page.push_str("\nWhat comes of headers of the PROXY protocol:\n\n| `result` | |\n|---|---|\n");
+    for end in ProxyHeaderEnd::ALL {
+        writeln!(page, "| `{}` | {} |", end.as_str(), end.help())
+            .expect("a string takes everything");
     }
     let bounds: Vec<_> = BOUNDS_S.iter().map(ToString::to_string).collect();
     writeln!(

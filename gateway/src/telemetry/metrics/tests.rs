@@ -225,6 +225,25 @@ fn handshakes_and_refusals_count_by_listener() {
 }
 
 #[test]
+fn headers_of_proxies_count_by_listener() {
+    let (metrics, workers) = metrics(2);
+    let listener = metrics.listener_slot("web");
+    let malformed = r#"cardea_proxy_headers_total{listener="web",result="malformed"}"#;
+    assert_eq!(value(&metrics, malformed), None, "there is no proxy");
+    for end in ProxyHeaderEnd::ALL.iter().copied() {
+        workers[1].proxy_header_received(listener.id(), end);
+        workers[0].proxy_header_received(listener.id(), ProxyHeaderEnd::V2);
+    }
+    let all = ProxyHeaderEnd::ALL.len() + 1;
+    check(
+        &metrics,
+        &r#"cardea_proxy_headers_total{listener="web",result="v2"} ALL
+        cardea_proxy_headers_total{listener="web",result="malformed"} 1"#
+            .replace("ALL", &all.to_string()),
+    );
+}
+
+#[test]
 fn reloads_tell_what_is_in_force() {
     let (metrics, _workers) = metrics(1);
     let successful = "cardea_config_last_reload_successful";
@@ -297,7 +316,8 @@ fn every_metric_of_the_table_can_be_seen() {
     let (metrics, workers) = metrics(1);
     let route = metrics.route_slot("shop", "api");
     let upstream = metrics.upstream_slot("api");
-    let _listener = metrics.listener_slot("web");
+    let listener = metrics.listener_slot("web");
+    workers[0].proxy_header_received(listener.id(), ProxyHeaderEnd::V1);
     in_force(&metrics);
     metrics.reload_applied(1);
     workers[0].request_finished(&RequestSample {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cardea_http2::Fault;
 
 use super::cells::{self, ListenerCells, UpstreamCells, WorkerCells};
-use super::{HandshakeEnd, ListenerSlotId, RouteSlotId, UpstreamSlotId};
+use super::{HandshakeEnd, ListenerSlotId, ProxyHeaderEnd, RouteSlotId, UpstreamSlotId};
 use crate::traffic::respond::Reason;
 
 /// A worker's counters. There is one for each worker; it can be sent to a thread, but not shared.
@@ -107,6 +107,15 @@ impl WorkerMetrics {
     /// Counts a connection that was closed because there were too many.
     pub fn connection_refused(&self, listener: ListenerSlotId) {
         self.at_listener(listener, |cells| cells.refused.add(1));
+    }
+
+    /// Counts a look for the header of a proxy.
+    pub fn proxy_header_received(&self, listener: ListenerSlotId, end: ProxyHeaderEnd) {
+        self.at_listener(listener, |cells| {
+            if let Some(count) = cells.proxy_headers.get(end as usize) {
+                count.add(1);
+            }
+        });
     }
 
     /// Counts a TLS handshake with a client.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use cardea_http1::Known;
 
 use super::record::{Record, json_value};
+use crate::traffic::proxy_protocol::{Tlvs, kind};
 
 /// What a field has in it.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,8 @@ pub(super) enum Value<'v> {
     Ip(IpAddr),
     /// An address and a port.
     Socket(SocketAddr),
+    /// Values of a proxy, some of them without a field of their own.
+    Tlvs(Tlvs<'v>),
 }
 
 impl<'v> Value<'v> {
@@ -79,8 +82,24 @@ macro_rules! fields {
 fields! {
     Client "client" "The client's address: the peer's, or the one that a trusted proxy gave."
         |record| Value::Ip(record.client);
-    Peer "peer" "The address and port that the connection came from."
+    Peer "peer" "The address and port that the connection came from, as a proxy in front says if there is one."
         |record| Value::Socket(record.peer);
+    Proxy "proxy" "The proxy that said so (PROXY protocol): where the connection really came from."
+        |record| Value::optional(record.introduction, |it| Value::Socket(it.proxy));
+    ProxyDestination "proxy_destination" "The address and port that the client connected to, as the proxy says."
+        |record| Value::optional(record.introduction.and_then(|it| it.destination), Value::Socket);
+    ProxyAuthority "proxy_authority" "The host that the client asked the proxy for."
+        |record| Value::optional(record.proxy_value(kind::AUTHORITY), Value::Text);
+    ProxyAlpn "proxy_alpn" "The protocol that the client agreed on with the proxy."
+        |record| Value::optional(record.proxy_value(kind::ALPN), Value::Text);
+    ProxyUniqueId "proxy_unique_id" "The proxy's id of the connection."
+        |record| Value::optional(record.proxy_value(kind::UNIQUE_ID), Value::Text);
+    ProxyTlsVersion "proxy_tls_version" "The version of the TLS that the client spoke to the proxy."
+        |record| Value::optional(record.proxy_tls().and_then(|it| it.tlvs.find(kind::TLS_VERSION)), Value::Text);
+    ProxyTlsName "proxy_tls_name" "Whom the certificate names that the client showed the proxy, if the proxy verified it."
+        |record| Value::optional(record.proxy_tls().filter(|it| it.is_verified).and_then(|it| it.tlvs.find(kind::TLS_COMMON_NAME)), Value::Text);
+    ProxyTlvs "proxy_tlvs" "What else the proxy said, by number: `{\"0xea\":\"…\"}`."
+        |record| Value::optional(record.proxy_rest(), Value::Tlvs);
     Method "method" "The method, as it was sent."
         |record| Value::Text(record.method);
     Host "host" "The host that was asked for, as it was sent."

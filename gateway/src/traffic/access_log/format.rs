@@ -36,6 +36,8 @@ pub enum Piece {
     Field(Field),
     /// `{header:name}`: a field of the request's head.
     Header(HeaderName),
+    /// `{proxy_tlv:0xea}`: what a proxy in front said under a number (PROXY protocol).
+    ProxyValue(u8),
 }
 
 /// A template that cannot be compiled.
@@ -49,13 +51,16 @@ pub enum FormatError {
     Unopened,
     /// No such field.
     #[error(
-        "there is no field `{0}`; there is: {all}, header:<name>",
+        "there is no field `{0}`; there is: {all}, header:<name>, proxy_tlv:<number>",
         all = names()
     )]
     Unknown(String),
     /// Not a name of a header field.
     #[error("`{0}` is not the name of a header field")]
     HeaderName(String),
+    /// Not a number of a value.
+    #[error("`{0}` is no number of a value; write `0xea`, or `234`")]
+    ProxyValue(String),
     /// A header field that lets whoever reads the log act as the client.
     #[error("`{0}` holds credentials, which do not belong in a log")]
     Credential(String),
@@ -130,6 +135,9 @@ fn piece(name: &str) -> Result<Piece, FormatError> {
     if let Some(header) = name.strip_prefix("header:") {
         return header_piece(header);
     }
+    if let Some(number) = name.strip_prefix("proxy_tlv:") {
+        return proxy_value_piece(number);
+    }
     let field = Field::ALL.iter().find(|field| field.name() == name);
     field
         .map(|field| Piece::Field(*field))
@@ -146,6 +154,18 @@ fn header_piece(name: &str) -> Result<Piece, FormatError> {
         return Err(FormatError::Credential(name.to_owned()));
     }
     Ok(Piece::Header(header))
+}
+
+fn proxy_value_piece(text: &str) -> Result<Piece, FormatError> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let number = match digits {
+        Some(digits) => u8::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let number = number.ok().filter(|_| !text.contains('+'));
+    number
+        .map(Piece::ProxyValue)
+        .ok_or_else(|| FormatError::ProxyValue(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -165,6 +185,10 @@ mod tests {
         check("{header:}", FormatError::HeaderName(String::new()));
         check("{header:a b}", FormatError::HeaderName("a b".into()));
         check("{header:Cookie}", FormatError::Credential("Cookie".into()));
+        check("{proxy_tlv:}", FormatError::ProxyValue(String::new()));
+        check("{proxy_tlv:256}", FormatError::ProxyValue("256".into()));
+        check("{proxy_tlv:0x+1}", FormatError::ProxyValue("0x+1".into()));
+        check("{proxy_tlv:ea}", FormatError::ProxyValue("ea".into()));
         check("a\nb", FormatError::Control);
         let text = |text: &str| Piece::Text(text.into());
         let compiled = Format::template("{{{status}}} {header:X-Env}{time}");
@@ -176,6 +200,11 @@ mod tests {
             Piece::Time,
         ];
         assert_eq!(compiled, Ok(Format::Template(pieces.into())));
+        for number in ["0xea", "0XEA", "234"] {
+            let compiled = Format::template(&format!("{{proxy_tlv:{number}}}"));
+            let pieces = [Piece::ProxyValue(0xea)];
+            assert_eq!(compiled, Ok(Format::Template(pieces.into())), "{number}");
+        }
         assert_eq!(Format::template(""), Ok(Format::Template([].into())));
     }
 

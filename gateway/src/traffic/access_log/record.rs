@@ -13,8 +13,9 @@ use super::escape;
 use super::field::{self, Value};
 use super::format::{Format, Piece};
 use super::time::Clock;
-use crate::traffic::exchange::{Protocol, TlsIdentity};
+use crate::traffic::exchange::{Introduction, Protocol, TlsIdentity};
 use crate::traffic::headers::Headers;
+use crate::traffic::proxy_protocol::{Tls, Tlvs, kind};
 
 /// One finished exchange.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Record<'r> {
     pub client: IpAddr,
     /// The peer's address: the client's, or its proxy's.
     pub peer: SocketAddr,
+    /// What a proxy in front of the listener said.
+    pub introduction: Option<&'r Introduction>,
     /// The method as sent.
     pub method: &'r [u8],
     /// The authority as sent.
@@ -76,6 +79,26 @@ impl<'r> Record<'r> {
     pub(super) fn peer_certificate(&self) -> Option<&'r PeerCertificate> {
         self.tls?.peer.as_deref()
     }
+
+    /// What a proxy said under a number.
+    pub(super) fn proxy_value(&self, kind: u8) -> Option<&'r [u8]> {
+        self.introduction?.values().find(kind)
+    }
+
+    /// What a proxy said of the TLS that the client spoke to it.
+    pub(super) fn proxy_tls(&self) -> Option<Tls<'r>> {
+        self.introduction?.values().tls()
+    }
+
+    /// What a proxy said that has no field of its own.
+    pub(super) fn proxy_rest(&self) -> Option<Tlvs<'r>> {
+        let values = self.introduction?.values();
+        let is_other = |(kind, _): &(u8, &[u8])| is_unnamed(*kind);
+        values
+            .iter()
+            .any(|value| is_other(&value))
+            .then_some(values)
+    }
 }
 
 impl Format {
@@ -107,6 +130,7 @@ impl Format {
                         Piece::Target => target(record, out),
                         Piece::Field(field) => text_value(out, field.value(record)),
                         Piece::Header(name) => header(out, record.headers.value(name)),
+                        Piece::ProxyValue(kind) => header(out, record.proxy_value(*kind)),
                     }
                 }
             }
@@ -179,6 +203,11 @@ pub(super) fn json_value(out: &mut Vec<u8>, key: &'static str, value: Value<'_>)
             millis(out, duration);
             return;
         }
+        Value::Tlvs(values) => {
+            out.extend_from_slice(key.as_bytes());
+            json_values(out, values);
+            return;
+        }
         Value::Flag(flag) => {
             out.extend_from_slice(key.as_bytes());
             out.extend_from_slice(word_of(flag).as_bytes());
@@ -196,8 +225,50 @@ fn text_value(out: &mut Vec<u8>, value: Value<'_>) {
         Value::Number(number) => write::decimal(out, number),
         Value::Millis(duration) => millis(out, duration),
         Value::Flag(flag) => out.extend_from_slice(word_of(flag).as_bytes()),
+        Value::Tlvs(values) => text_values(out, values),
         Value::Ip(ip) => address(out, ip),
         Value::Socket(socket) => socket_address(out, socket),
+    }
+}
+
+/// The values that have no field of their own, by their numbers, each once.
+fn others<'v>(values: Tlvs<'v>) -> impl Iterator<Item = (u8, &'v [u8])> {
+    let is_first = move |at: usize, kind: u8| {
+        let mut earlier = values.iter().take(at);
+        earlier.all(|(other, _)| other != kind)
+    };
+    let unnamed = values.iter().enumerate();
+    unnamed.filter_map(move |(at, (kind, value))| {
+        (is_unnamed(kind) && is_first(at, kind)).then_some((kind, value))
+    })
+}
+
+/// Whether a value of a proxy has no field of its own.
+fn is_unnamed(number: u8) -> bool {
+    !matches!(
+        number,
+        kind::ALPN | kind::AUTHORITY | kind::CRC32C | kind::NOOP | kind::UNIQUE_ID | kind::TLS
+    )
+}
+
+fn json_values(out: &mut Vec<u8>, values: Tlvs<'_>) {
+    for (position, (kind, value)) in others(values).enumerate() {
+        out.push(if position == 0 { b'{' } else { b',' });
+        // Writing to a vector does not fail.
+        let _ = write!(out, "\"{kind:#04x}\":\"");
+        escape::json(out, value);
+        out.push(b'"');
+    }
+    out.push(b'}');
+}
+
+fn text_values(out: &mut Vec<u8>, values: Tlvs<'_>) {
+    for (position, (kind, value)) in others(values).enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        let _ = write!(out, "{kind:#04x}=");
+        escape::text(out, value);
     }
 }
 

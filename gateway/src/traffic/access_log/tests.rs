@@ -12,8 +12,9 @@ use cardea_certs::server::PolicyIdentity;
 
 use super::*;
 use crate::telemetry::metrics::LogCounts;
-use crate::traffic::exchange::{Protocol, TlsIdentity};
+use crate::traffic::exchange::{Introduction, Protocol, TlsIdentity};
 use crate::traffic::headers::{HeaderName, Headers};
+use crate::traffic::proxy_protocol::{Tls, Tlvs, kind, push, push_tls};
 
 /// The longest a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +32,7 @@ fn record(headers: &Headers) -> Record<'_> {
         started: Instant::now(),
         client: "192.0.2.1".parse().unwrap(),
         peer: "[2001:db8::1]:4000".parse().unwrap(),
+        introduction: None,
         method: b"GET",
         authority: b"example.com",
         path: b"/a",
@@ -70,6 +72,51 @@ fn without_time(line: &str, from: &str, to: &str) -> String {
     format!("{before}{from}…{to}{after}")
 }
 
+/// What a proxy may say.
+fn introduction() -> Introduction {
+    let mut inside = Vec::new();
+    push(&mut inside, kind::TLS_VERSION, b"TLSv1.3");
+    push(&mut inside, kind::TLS_COMMON_NAME, b"someone");
+    let mut values = Vec::new();
+    push(&mut values, kind::AUTHORITY, b"a.test");
+    push(&mut values, 0xea, b"\x01vpce\"");
+    push(&mut values, kind::NOOP, b"\0");
+    push(&mut values, 0x30, b"");
+    push(&mut values, 0xea, b"again");
+    push(&mut values, kind::UNIQUE_ID, b"x\0y");
+    push(&mut values, kind::ALPN, b"h2");
+    let tls = Tls {
+        client: 3,
+        is_verified: true,
+        tlvs: Tlvs(&inside),
+    };
+    push_tls(&mut values, &tls);
+    Introduction {
+        proxy: "10.0.0.9:5".parse().unwrap(),
+        destination: Some("10.0.0.1:443".parse().unwrap()),
+        values: values.into(),
+    }
+}
+
+#[test]
+fn what_a_proxy_said_can_be_written_by_number() {
+    let headers = Headers::default();
+    let introduction = introduction();
+    let record = Record {
+        introduction: Some(&introduction),
+        ..record(&headers)
+    };
+    let template = "{peer} {proxy} {proxy_tlv:0xEA} {proxy_tlv:2} {proxy_tlv:0xeb} {proxy_tlvs}";
+    let format = Format::template(template).unwrap();
+    assert_eq!(
+        line(&format, &record),
+        concat!(
+            r"[2001:db8::1]:4000 10.0.0.9:5 \x01vpce\x22 a.test - 0xea=\x01vpce\x22,0x30=",
+            "\n"
+        )
+    );
+}
+
 #[test]
 fn a_json_line_has_every_field_in_order() {
     let headers = headers(&[("user-agent", b"curl/8"), ("referer", b"http://a/")]);
@@ -92,7 +139,9 @@ fn a_json_line_has_every_field_in_order() {
         is_http2: false,
         resumed: true,
     };
+    let introduction = introduction();
     let record = Record {
+        introduction: Some(&introduction),
         tls: Some(&tls),
         reason: Some("upstream_reset"),
         retries: 2,
@@ -105,7 +154,11 @@ fn a_json_line_has_every_field_in_order() {
     assert_eq!(
         without_time(&line, "\"time\":\"", "\""),
         concat!(
-            r#"{"time":"…","client":"192.0.2.1","peer":"[2001:db8::1]:4000","method":"GET","#,
+            r#"{"time":"…","client":"192.0.2.1","peer":"[2001:db8::1]:4000","#,
+            r#""proxy":"10.0.0.9:5","proxy_destination":"10.0.0.1:443","#,
+            r#""proxy_authority":"a.test","proxy_alpn":"h2","proxy_unique_id":"x\u0000y","#,
+            r#""proxy_tls_version":"TLSv1.3","proxy_tls_name":"someone","#,
+            r#""proxy_tlvs":{"0xea":"\u0001vpce\"","0x30":""},"method":"GET","#,
             r#""host":"example.com","path":"/a","query":"b=1","protocol":"HTTP/1.1","#,
             r#""status":200,"reason":"upstream_reset","bytes_received":0,"bytes_sent":12,"#,
             r#""duration_ms":1.234,"request_id":"abc","listener":"web","domain":"shop","#,
