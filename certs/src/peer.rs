@@ -26,6 +26,8 @@ const NAMES_MAX: usize = 100;
 pub struct PeerCertificate {
     /// Whom it names, as RFC 4514 writes it: `CN=service,O=Example`. ASCII, without controls.
     pub subject: Box<str>,
+    /// The common name in it, as it stands there; the first if there are several.
+    pub common_name: Option<Box<str>>,
     /// Who issued it, likewise.
     pub issuer: Box<str>,
     /// Its serial number in hexadecimal.
@@ -59,6 +61,7 @@ impl PeerCertificate {
         }
         Ok(Self {
             subject: distinguished(parsed.subject()),
+            common_name: common_name(parsed.subject()),
             issuer: distinguished(parsed.issuer()),
             serial: hexadecimal(parsed.raw_serial()),
             dns: names.dns.into(),
@@ -135,6 +138,11 @@ impl PeerRule {
             && any(&self.email, &peer.emails)
             && is(&self.fingerprint, &peer.fingerprint)
     }
+}
+
+fn common_name(name: &X509Name<'_>) -> Option<Box<str>> {
+    let first = name.iter_common_name().next()?;
+    first.as_str().ok().map(Into::into)
 }
 
 /// A name as RFC 4514 writes it: the most specific part first.

@@ -57,7 +57,7 @@ pub use listener::{
     Certificate, EncodedSlashes, Http2Limits, HttpLimits, Listener, ListenerTimeouts,
 };
 pub use log_level::{LogDirectives, LogLevel};
-pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol};
+pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol, UpstreamProxyProtocol};
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
 pub use reference::{FilePath, SecretText};

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{PLAIN, assert_refused, get};
 
+mod origins;
 mod peers;
 mod refusals;
 

@@ -50,6 +50,25 @@ fn subjects_are_written_so_that_nobody_can_add_to_them() {
 }
 
 #[test]
+fn a_common_name_is_as_it_stands() {
+    let named = |names: &[&str]| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in names {
+            let name = DnValue::Utf8String((*name).to_owned());
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        PeerCertificate::parse(certificate.der(), &[])
+            .unwrap()
+            .common_name
+    };
+    assert_eq!(named(&["Jo, of né"]).as_deref(), Some("Jo, of né"));
+    assert_eq!(named(&[]), None);
+}
+
+#[test]
 fn every_part_of_a_rule_has_to_match() {
     let peer = peer(&["a.test", "b.test"], &["spiffe://test/web"]);
     let pattern = |text: &str| Some(Pattern::new(text));

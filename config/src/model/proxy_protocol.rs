@@ -1,4 +1,5 @@
-//! The PROXY protocol: who may say at a listener where a connection comes from.
+//! The PROXY protocol: who may say at a listener where a connection comes from, and what an upstream
+//! is told of it.
 //!
 //! Must not: read or write a header.
 
@@ -35,6 +36,17 @@ pub enum HeaderMode {
     Required,
     /// Without one it is served as what it is: the proxy's own.
     Optional,
+}
+
+/// The header that a connection to an endpoint begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProxyProtocol {
+    /// A line of text: the addresses.
+    V1,
+    /// A binary block: the addresses, the request id, and of clients that speak TLS the version,
+    /// the host they asked for and whom their certificate names.
+    V2,
 }
 
 fn required() -> HeaderMode {

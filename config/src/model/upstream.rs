@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::proxy_protocol::UpstreamProxyProtocol;
 use super::text::{self, Sound};
 use super::value::Period;
 use super::{CertificateRule, FilePath, Switch, TlsVersion};
@@ -29,6 +30,9 @@ super::section! {
         /// TLS towards the endpoints; plain HTTP if not set.
         #[serde(deserialize_with = "text::sound")]
         pub tls: Option<Box<UpstreamTls>> = None,
+        /// The header of the PROXY protocol that connections begin with, before TLS; none if not
+        /// set. Such a connection is about one client and carries one request.
+        pub proxy_protocol: Option<UpstreamProxyProtocol> = None,
         /// Idle connections.
         pub pool: Pool = Pool::default(),
         /// Caps.

@@ -235,3 +235,17 @@ fn proxies_that_are_believed_are_named() {
     check("{ from: [10.0.0.1], header_bytes_max: 9KiB }", &["E-value"]);
     check("{ from: [10.0.0.1], version: 2 }", &["E-unknown-field"]);
 }
+
+#[test]
+fn a_header_for_endpoints_has_a_version() {
+    let check = |version: &str, expected: &[&str]| {
+        let upstream = format!("{{ endpoints: ['127.0.0.1:1'], proxy_protocol: {version} }}");
+        let app = "domains: [{ hosts: [x], routes: [{ to: app }] }]";
+        let text = format!("{WEB}{app}\nupstreams: {{ app: {upstream} }}\n");
+        check(&text, expected);
+    };
+    check("v1", &[]);
+    check("v2", &[]);
+    check("v3", &["E-value"]);
+    check("true", &["E-value"]);
+}

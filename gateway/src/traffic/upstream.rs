@@ -24,6 +24,7 @@ pub mod health;
 
 pub mod connect;
 pub mod http2;
+pub mod introduce;
 pub mod pool;
 pub mod request;
 pub mod response;
@@ -174,8 +175,12 @@ impl Upstream {
             swapped: Alarm::default(),
             settings,
         };
-        // Connections made under other TLS settings must not carry requests under these.
-        let keeps_ids = previous.is_none_or(|it| it.settings.tls == upstream.settings.tls);
+        // Connections made under other settings of TLS, or of what they begin with, must not carry
+        // requests under these.
+        let keeps_ids = previous.is_none_or(|it| {
+            it.settings.tls == upstream.settings.tls
+                && it.settings.proxy_protocol == upstream.settings.proxy_protocol
+        });
         let known = previous.map(Self::endpoints);
         let known = Known {
             set: known.as_deref(),

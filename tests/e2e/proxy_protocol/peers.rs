@@ -1,9 +1,10 @@
-//! A real HAProxy in front of the gateway.
+//! A real HAProxy in front of the gateway, and behind it.
 
-use cardea_tests::Client;
 use cardea_tests::certificate::Authority;
+use cardea_tests::gateway::Site;
 use cardea_tests::haproxy::Haproxy;
 use cardea_tests::tls::ClientTls;
+use cardea_tests::{Client, Gateway};
 use serde_json::json;
 
 use super::{REQUIRED, counted, gateway, logged};
@@ -104,4 +105,79 @@ listen front
     assert_eq!(line["proxy_tls_name"], "Jo");
     let id = line["proxy_unique_id"].as_str().unwrap_or_default();
     assert!(id.starts_with("id-"), "{line}");
+}
+
+/// An HAProxy that wants a header and answers with what it was told.
+const BEHIND: &str = "\
+frontend behind
+  bind <bind> accept-proxy <tls>
+  http-request return status 200 content-type text/plain lf-string \
+\"%[src]:%[src_port] %[dst]:%[dst_port] %[fc_pp_authority] %[fc_pp_unique_id] %[req.hdr(x-request-id)]\"
+";
+
+#[test]
+fn haproxy_behind_is_told_of_the_client() {
+    let authority = Authority::new("everybody's");
+    for (version, tls) in [("v1", false), ("v2", false), ("v1", true), ("v2", true)] {
+        let site = Site::new();
+        authority.issue(&["a.test"]).save(site.path(), "site");
+        authority.save(site.path(), "ca");
+        let secure = if tls {
+            "ssl crt <files>/origin.both"
+        } else {
+            ""
+        };
+        let behind = Haproxy::start(&BEHIND.replace("<tls>", secure), &[], |files| {
+            let identity = authority.issue(&["origin.test"]);
+            let both = format!("{}{}", identity.chain_pem, identity.key_pem);
+            std::fs::write(files.join("origin.both"), both).expect("write a certificate");
+        });
+        let towards = if tls {
+            "tls: { ca: ca.pem, server_name: origin.test },"
+        } else {
+            ""
+        };
+        let config = format!(
+            r#"
+listeners:
+  - {{ name: secure, bind: ["127.0.0.1:0"], tls: {{}} }}
+certificates: [{{ name: site, chain: site.pem, key: site.key }}]
+domains:
+  - hosts: [a.test]
+    routes: [{{ to: pool }}]
+upstreams:
+  pool:
+    endpoints: ["<behind>"]
+    proxy_protocol: {version}
+    {towards}
+    health: {{ http: {{}}, interval: 50ms, timeout: 2s }}
+"#
+        );
+        let config = config.replace("},\n    health", "}\n    health");
+        let gateway: Gateway = site.start(&config, &[("behind", &behind.address())]);
+        let trust = ClientTls::trusting(&authority).config();
+        let listener = gateway.listener("secure");
+        for _ in 0..2 {
+            let mut client = Client::connect_tls(listener, &trust, "a.test");
+            for _ in 0..2 {
+                let response = client.get("a.test", "/");
+                let text = response.text();
+                let words: Vec<&str> = text.split(' ').collect();
+                let own = client.local().to_string();
+                let there = listener.to_string();
+                assert_eq!(
+                    words[..2],
+                    [own.as_str(), &there],
+                    "{version} {tls}: {text}"
+                );
+                if version == "v2" {
+                    assert_eq!(words[2], "a.test", "{text}");
+                    assert_eq!(words[3], words[4], "{text}");
+                }
+            }
+        }
+        // It takes our checks for what they are.
+        let labels = [("upstream", "pool"), ("state", "usable")];
+        gateway.wait_for_metric("cardea_upstream_endpoints", &labels, 1.0);
+    }
 }

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::jittered;
 use crate::traffic::upstream::Upstream;
 use crate::traffic::upstream::endpoint::{Endpoint, EndpointId};
+use crate::traffic::upstream::settings::Settings;
 
 /// Checks the endpoints of an upstream until the task is aborted.
 pub(super) async fn watch(upstream: Arc<Upstream>, checks: Arc<Semaphore>) {
@@ -47,8 +48,13 @@ async fn check(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, checks: Arc<Sem
         let result = {
             // The semaphore is never closed; without it the check would only be unbounded.
             let _place = checks.acquire().await;
+            let Settings {
+                tls,
+                proxy_protocol,
+                ..
+            } = &upstream.settings;
             settings
-                .check(&endpoint, upstream.settings.tls.as_ref())
+                .check(&endpoint, tls.as_ref(), *proxy_protocol)
                 .await
         };
         upstream.report_check(&endpoint, result);

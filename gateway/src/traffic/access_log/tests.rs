@@ -129,6 +129,7 @@ fn a_json_line_has_every_field_in_order() {
             serial: "01".into(),
             dns: ["web.example".into()].into(),
             uris: [].into(),
+            common_name: None,
             emails: [].into(),
             fingerprint: "5e1f".into(),
             leaf: Vec::new().into(),

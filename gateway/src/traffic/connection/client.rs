@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use cardea_http1::{Framing, Version, write};
@@ -62,6 +63,14 @@ impl<'c> ClientSide<'c> {
         match self.end {
             ClientEnd::Http1(socket, _) => socket.timer(),
             ClientEnd::Http2(stream) => stream.timer(),
+        }
+    }
+
+    /// The address that the client connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self.end {
+            ClientEnd::Http1(socket, _) => socket.local_address().ok(),
+            ClientEnd::Http2(stream) => stream.hub().local_address(),
         }
     }
 

@@ -57,6 +57,7 @@ pub async fn serve(
         return;
     }
     let hub = Hub::new(worker, Role::Server, plan.http2);
+    hub.set_local_address(socket.local_address().ok());
     let caller = Rc::new(Caller { client, ticket });
     let waits = Waits {
         head: plan.head_timeout,

@@ -11,6 +11,7 @@ use crate::traffic::exchange::Exchange;
 use crate::traffic::http2::Stream;
 use crate::traffic::respond::Reason;
 use crate::traffic::upstream::connect::{Purpose, connect};
+use crate::traffic::upstream::introduce;
 use crate::traffic::upstream::pool::Connection;
 use crate::traffic::upstream::response::Failure;
 use crate::traffic::upstream::settings::Protocol;
@@ -50,7 +51,10 @@ impl Attempt<'_> {
             return Ok(Link::Own(connection, false));
         }
         let (id, pool) = (self.endpoint.id, &settings.pool);
-        let stream = worker.shared.share(worker, id, connection, pool);
+        let stream = match connection.is_introduced {
+            true => worker.shared.use_alone(worker, id, connection),
+            false => worker.shared.share(worker, id, connection, pool),
+        };
         drop(connecting);
         let stream = stream.ok_or(Failure::connecting(Reason::UpstreamConnectFailed))?;
         Ok(Link::Shared(stream))
@@ -77,11 +81,13 @@ impl Attempt<'_> {
         let slot = exchange.backend.map(|backend| backend.slot.id());
         let started = Instant::now();
         let timeout = exchange.within(exchange.timeouts.connect);
-        let purpose = match self.outgoing.is_upgrade {
-            true => Purpose::Upgrade,
+        let header = self.introduction(exchange);
+        let purpose = match self.outgoing.is_upgrade || header.is_some() {
+            true => Purpose::Alone,
             false => Purpose::Requests,
         };
-        let connected = connect(self.endpoint, purpose, timeout, &self.worker.wheel).await;
+        let (header, wheel) = (header.as_deref(), &self.worker.wheel);
+        let connected = connect(self.endpoint, purpose, header, timeout, wheel).await;
         exchange.upstream.connect = Some(started.elapsed());
         match connected {
             Ok(connection) => {
@@ -103,5 +109,14 @@ impl Attempt<'_> {
                 Err(Failure::connecting(error.reason()))
             }
         }
+    }
+
+    /// What a new connection begins with, if the upstream wants to know whom it is for.
+    fn introduction(&self, exchange: &Exchange<'_>) -> Option<Vec<u8>> {
+        let settings = &self.endpoint.upstream().upstream().settings;
+        let version = settings.proxy_protocol?;
+        let local = || self.client.local_address();
+        let id = exchange.request_id.as_bytes();
+        Some(introduce::for_client(version, exchange.client, local, id))
     }
 }

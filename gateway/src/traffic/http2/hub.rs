@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -24,6 +25,7 @@ pub(super) const OUTPUT_BYTES_MAX: usize = BODY_BYTES;
 #[derive(Debug)]
 pub struct Hub {
     worker: Rc<Worker>,
+    local_address: Cell<Option<SocketAddr>>,
     codec: RefCell<Codec>,
     /// Bytes of the codec's output that were sent.
     sent: Cell<usize>,
@@ -37,6 +39,7 @@ impl Hub {
     pub fn new(worker: &Rc<Worker>, role: Role, limits: Limits) -> Rc<Self> {
         Rc::new(Self {
             worker: Rc::clone(worker),
+            local_address: Cell::new(None),
             codec: RefCell::new(Codec::new(role, limits)),
             sent: Cell::new(0),
             streams: RefCell::default(),
@@ -48,6 +51,16 @@ impl Hub {
     /// The worker.
     pub fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    /// The address that the client connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address.get()
+    }
+
+    /// Says which address the client connected to.
+    pub fn set_local_address(&self, address: Option<SocketAddr>) {
+        self.local_address.set(address);
     }
 
     /// The codec.

@@ -58,6 +58,7 @@ pub(super) struct Asked {
 pub(super) fn client(subject: &str) -> PeerCertificate {
     PeerCertificate {
         subject: subject.into(),
+        common_name: None,
         issuer: "CN=authority".into(),
         serial: "01".into(),
         dns: ["a.example".into()].into(),

@@ -20,6 +20,7 @@ use super::retry::RetrySettings;
 use super::settings::{PoolSettings, Protocol, Settings, Source, Target, TlsClient};
 use super::{Alarm, Upstream, describe};
 use crate::traffic::balance::{Balance, HashBy};
+use crate::traffic::proxy_protocol::Version;
 
 /// The upstreams of a configuration, by name.
 #[derive(Debug, Clone)]
@@ -215,6 +216,10 @@ fn settings(
         balance: balance(&upstream.balance),
         protocol: protocol(upstream.protocol),
         tls,
+        proxy_protocol: upstream.proxy_protocol.map(|version| match version {
+            model::UpstreamProxyProtocol::V1 => Version::V1,
+            model::UpstreamProxyProtocol::V2 => Version::V2,
+        }),
         pool: PoolSettings {
             idle_per_worker_max: upstream.pool.idle_per_worker_max as usize,
             idle_timeout: upstream.pool.idle_timeout.0,

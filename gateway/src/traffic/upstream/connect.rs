@@ -1,5 +1,5 @@
-//! Opening a connection to an endpoint: TCP, then TLS where the upstream asks for it, both within
-//! one deadline.
+//! Opening a connection to an endpoint: TCP, the header that says whom it is for (PROXY protocol) and
+//! TLS where the upstream asks for them, all within one deadline.
 //!
 //! Must not: resolve names (an endpoint is an address) or choose the endpoint (`balance` does).
 
@@ -52,14 +52,15 @@ impl ConnectError {
 pub enum Purpose {
     /// Any request.
     Requests,
-    /// Something that only HTTP/1.1 can do, where the endpoint has a choice.
-    Upgrade,
+    /// One that has the connection to itself: it is of HTTP/1.1, where the endpoint has a choice.
+    Alone,
 }
 
-/// Opens a connection. `timeout` is absolute over TCP and TLS; zero is none.
+/// Opens a connection that begins with `header`. `timeout` is absolute over TCP and TLS; zero is none.
 pub async fn connect(
     endpoint: &Chosen,
     purpose: Purpose,
+    header: Option<&[u8]>,
     timeout: Duration,
     wheel: &Rc<Wheel>,
 ) -> Result<Connection, ConnectError> {
@@ -75,6 +76,11 @@ pub async fn connect(
             .map_err(|_| ConnectError::Timeout(timeout))?,
     };
     let mut socket = Socket::new(stream.map_err(ConnectError::Failed)?, wheel);
+    if let Some(header) = header {
+        introduce(&socket, header)
+            .await
+            .map_err(ConnectError::Failed)?;
+    }
     let settings = &endpoint.upstream().upstream().settings;
     let mut is_http2 = settings.protocol == Protocol::Http2;
     if let Some(tls) = &settings.tls {
@@ -82,7 +88,7 @@ pub async fn connect(
             .server_name_of(endpoint)
             .map_err(|error| ConnectError::Tls(io::Error::new(ErrorKind::InvalidInput, error)))?;
         let config = match (purpose, settings.protocol) {
-            (Purpose::Upgrade, Protocol::Agreed) => &tls.http1,
+            (Purpose::Alone, Protocol::Agreed) => &tls.http1,
             _ => &tls.config,
         };
         let session = Session::connect(config, server_name)
@@ -113,8 +119,17 @@ pub async fn connect(
         socket,
         is_http2,
         requests: 0,
+        is_introduced: header.is_some(),
         permit,
     })
+}
+
+/// Sends the first bytes of a connection. They are fewer than any socket takes at once.
+async fn introduce(socket: &Socket, header: &[u8]) -> io::Result<()> {
+    match socket.write(header, &[]).await? {
+        taken if taken == header.len() => Ok(()),
+        _ => Err(ErrorKind::WriteZero.into()),
+    }
 }
 
 async fn tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {

@@ -16,8 +16,10 @@ use tokio_rustls::TlsConnector;
 
 use self::http2::Question;
 use super::endpoint::{Endpoint, Health};
+use super::introduce;
 use super::settings::TlsClient;
 use super::{Upstream, describe};
+use crate::traffic::proxy_protocol::Version;
 
 mod http2;
 
@@ -139,19 +141,30 @@ impl HealthSettings {
         &self,
         endpoint: &Endpoint,
         tls: Option<&TlsClient>,
+        proxy_protocol: Option<Version>,
     ) -> Result<(), CheckError> {
-        match tokio::time::timeout(self.timeout, self.ask(endpoint, tls)).await {
+        let asked = self.ask(endpoint, tls, proxy_protocol);
+        match tokio::time::timeout(self.timeout, asked).await {
             Ok(answered) => answered,
             Err(_) => Err(CheckError::Timeout(self.timeout)),
         }
     }
 
-    async fn ask(&self, endpoint: &Endpoint, tls: Option<&TlsClient>) -> Result<(), CheckError> {
-        let stream = TcpStream::connect(endpoint.address)
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        tls: Option<&TlsClient>,
+        proxy_protocol: Option<Version>,
+    ) -> Result<(), CheckError> {
+        let mut stream = TcpStream::connect(endpoint.address)
             .await
             .map_err(CheckError::Connect)?;
         // A check is one small write; a failure to say so costs at most a delay.
         let _ = stream.set_nodelay(true);
+        if let Some(version) = proxy_protocol {
+            let header = introduce::for_ourselves(version);
+            stream.write_all(&header).await.map_err(CheckError::Io)?;
+        }
         let Some(tls) = tls else {
             return self.converse(stream, endpoint, false).await;
         };

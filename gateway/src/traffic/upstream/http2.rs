@@ -139,6 +139,20 @@ impl SharedPool {
         shared.open()
     }
 
+    /// Opens the only stream of a connection that nobody else may use.
+    pub fn use_alone(
+        &self,
+        worker: &Rc<Worker>,
+        endpoint: EndpointId,
+        connection: Connection,
+    ) -> Option<Rc<Stream>> {
+        let hub = Hub::new(worker, Role::Client, limits());
+        let stream = open(&hub);
+        let drive = drive(hub, endpoint, connection, Duration::ZERO);
+        tokio::task::spawn_local(Box::pin(drive));
+        stream
+    }
+
     /// Whether an endpoint has said that it knows of tunnels (RFC 8441 section 3).
     pub fn has_tunnels(&self, endpoint: EndpointId) -> bool {
         let shared = self.0.borrow();
@@ -182,15 +196,20 @@ impl Shared {
     fn open(&mut self) -> Option<Rc<Stream>> {
         self.connections.retain(|it| it.left > 0);
         for member in &mut self.connections {
-            if let Some(id) = member.hub.act(cardea_http2::Connection::open) {
+            if let Some(stream) = open(&member.hub) {
                 member.left -= 1;
-                let stream = Stream::new(&member.hub, id, false);
-                member.hub.add(Rc::clone(&stream));
                 return Some(stream);
             }
         }
         None
     }
+}
+
+fn open(hub: &Rc<Hub>) -> Option<Rc<Stream>> {
+    let id = hub.act(cardea_http2::Connection::open)?;
+    let stream = Stream::new(hub, id, false);
+    hub.add(Rc::clone(&stream));
+    Some(stream)
 }
 
 /// A connection being made.
@@ -208,7 +227,7 @@ impl Drop for Connecting<'_> {
     }
 }
 
-/// Drives a connection to its end.
+/// Drives a connection to its end: `idle` after its last stream, or with it.
 async fn drive(hub: Rc<Hub>, endpoint: EndpointId, connection: Connection, idle: Duration) {
     let Connection {
         socket,
@@ -270,7 +289,8 @@ impl Driver<'_> {
                     return Poll::Ready(End::Gone);
                 }
                 self.rearm();
-                match self.hub.is_empty() && !self.hub.codec().can_open() {
+                let is_of_use = !self.idle.is_zero() && self.hub.codec().can_open();
+                match self.hub.is_empty() && !is_of_use {
                     true => Poll::Ready(End::Orderly),
                     false => Poll::Pending,
                 }

@@ -2,8 +2,8 @@
 //! out. Whether one can still be used is read from its readiness flag at checkout; nothing watches
 //! it meanwhile.
 //!
-//! Must not: hand out a connection on which bytes wait that nobody asked for, or outgrow the
-//! limits of the upstream.
+//! Must not: hand out a connection on which bytes wait that nobody asked for, or that was made for
+//! one client, or outgrow the limits of the upstream.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub struct Connection {
     pub is_http2: bool,
     /// Requests sent on it so far.
     pub requests: u64,
+    /// Whether it began by saying whom it is for (PROXY protocol): it never carries anything else.
+    pub is_introduced: bool,
     /// Releases its place under the upstream's connection cap when the connection goes.
     pub permit: ConnectionPermit,
 }
@@ -68,7 +70,11 @@ impl Pool {
     pub fn keep(&self, endpoint: EndpointId, connection: Connection, settings: &PoolSettings) {
         let worn_out = settings.requests_per_connection_max != 0
             && connection.requests >= settings.requests_per_connection_max;
-        if worn_out || settings.idle_per_worker_max == 0 || connection.socket.is_stale() {
+        if worn_out
+            || connection.is_introduced
+            || settings.idle_per_worker_max == 0
+            || connection.socket.is_stale()
+        {
             return;
         }
         let expires_at = self

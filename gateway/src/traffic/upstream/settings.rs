@@ -16,6 +16,7 @@ use super::health::HealthSettings;
 use super::outlier::OutlierSettings;
 use super::retry::RetrySettings;
 use crate::traffic::balance::Balance;
+use crate::traffic::proxy_protocol::Version;
 
 /// The rules of an upstream.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// How to speak TLS to them; none for plain connections.
     pub tls: Option<TlsClient>,
+    /// The header that connections to them begin with; none for none.
+    pub proxy_protocol: Option<Version>,
     /// How connections to them are kept.
     pub pool: PoolSettings,
     /// How much may be under way.
@@ -41,8 +44,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether connections may turn out to be of HTTP/2, which exchanges share.
+    /// Whether connections may turn out to be of HTTP/2, which exchanges share. One that says whom it
+    /// is for is for nobody else.
     pub fn may_share(&self) -> bool {
+        if self.proxy_protocol.is_some() {
+            return false;
+        }
         match self.protocol {
             Protocol::Agreed => self.tls.is_some(),
             Protocol::Http1 => false,
@@ -190,6 +197,7 @@ impl Settings {
             balance: Balance::RoundRobin,
             protocol: Protocol::Agreed,
             tls: None,
+            proxy_protocol: None,
             pool: PoolSettings {
                 idle_per_worker_max: 1,
                 idle_timeout: Duration::from_secs(1),

@@ -82,7 +82,7 @@ async fn an_http_check_passes_by_its_status() {
     async fn check(pieces: &'static [&'static str], expected: Result<(), &str>) {
         let (address, _heads) = origin(pieces).await;
         let probe = http("/healthz", &[200..=299, 418..=418]);
-        let result = settings(probe).check(&endpoint(address), None).await;
+        let result = settings(probe).check(&endpoint(address), None, None).await;
         let result = result.map_err(|error| error.to_string());
         assert_eq!(
             result.as_ref().map_err(String::as_str),
@@ -125,7 +125,7 @@ async fn an_answer_without_end_fails() {
     };
     let (address, _heads) = origin(&[ENDLESS]).await;
     let result = settings(http("/", &[200..=399]))
-        .check(&endpoint(address), None)
+        .check(&endpoint(address), None, None)
         .await;
     assert!(matches!(result, Err(CheckError::Malformed)), "{result:?}");
 }
@@ -135,7 +135,7 @@ async fn the_request_names_the_endpoint_unless_told_otherwise() {
     let (address, mut heads) = origin(&["HTTP/1.1 200 OK\r\n\r\n"]).await;
     let endpoint = endpoint(address);
     let own = settings(http("/up?full=1", &[200..=200]));
-    own.check(&endpoint, None).await.expect("a pass");
+    own.check(&endpoint, None, None).await.expect("a pass");
     let head = heads.recv().await.expect("a request");
     assert!(head.starts_with("GET /up?full=1 HTTP/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nhost: {address}\r\n")), "{head}");
@@ -147,7 +147,7 @@ async fn the_request_names_the_endpoint_unless_told_otherwise() {
         expect: [200..=200].into(),
     };
     settings(probe)
-        .check(&endpoint, None)
+        .check(&endpoint, None, None)
         .await
         .expect("a pass");
     let head = heads.recv().await.expect("a request");
@@ -160,9 +160,9 @@ async fn a_tcp_check_asks_for_a_connection_and_no_more() {
     let address = listener.local_addr().expect("an address");
     let endpoint = endpoint(address);
     let tcp = settings(Probe::Tcp);
-    tcp.check(&endpoint, None).await.expect("a pass");
+    tcp.check(&endpoint, None, None).await.expect("a pass");
     drop(listener);
-    let result = tcp.check(&endpoint, None).await;
+    let result = tcp.check(&endpoint, None, None).await;
     assert!(matches!(result, Err(CheckError::Connect(_))), "{result:?}");
 }
 
@@ -175,7 +175,7 @@ async fn silence_is_a_failure_within_the_timeout() {
         timeout,
         ..settings(http("/", &[200..=200]))
     };
-    let result = silent.check(&endpoint(address), None).await;
+    let result = silent.check(&endpoint(address), None, None).await;
     assert!(
         matches!(result, Err(CheckError::Timeout(after)) if after == timeout),
         "{result:?}"
@@ -230,7 +230,7 @@ async fn checks_speak_tls_where_the_upstream_does() {
     let endpoint = endpoint(address);
     for probe in [Probe::Tcp, http("/", &[200..=200])] {
         settings(probe.clone())
-            .check(&endpoint, Some(&tls))
+            .check(&endpoint, Some(&tls), None)
             .await
             .expect("a pass");
 
@@ -239,7 +239,7 @@ async fn checks_speak_tls_where_the_upstream_does() {
             server_name: None,
             ..tls.clone()
         };
-        let result = settings(probe).check(&endpoint, Some(&unnamed)).await;
+        let result = settings(probe).check(&endpoint, Some(&unnamed), None).await;
         assert!(matches!(result, Err(CheckError::Tls(_))), "{result:?}");
     }
 }
