@@ -37,6 +37,7 @@ fn over_tls(certificate: Option<&str>, resumed: bool) -> Client {
             peer,
             version: "TLSv1.3",
             cipher: "TLS13_AES_128_GCM_SHA256",
+            is_http2: false,
             resumed,
         })),
         ..plain("192.0.2.1:4000")
