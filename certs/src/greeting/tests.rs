@@ -71,26 +71,93 @@ proptest! {
     }
 }
 
+/// The same words in records that hold this many bytes of them each.
+fn in_records_of(bytes: usize, words: &[u8]) -> Vec<u8> {
+    let record = |piece: &[u8]| {
+        let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
+        [&[22, 3, 1][..], &length, piece].concat()
+    };
+    words[5..].chunks(bytes).flat_map(record).collect()
+}
+
+#[test]
+fn records_of_any_size_make_the_same_words() {
+    // Sixteen kilobytes, which is more than a record has room for together with their header.
+    let words = words("a.test", 73);
+    assert!((15_900..16_384).contains(&words.len()), "{}", words.len());
+    for bytes in [1, 2, 3, 1000, 16_384] {
+        let spread = in_records_of(bytes, &words);
+        for lengths in [&[usize::MAX][..], &[1], &[4096]] {
+            let name = heard(&spread, lengths).unwrap();
+            assert_eq!(name.as_deref(), Some("a.test"), "{bytes} {lengths:?}");
+        }
+    }
+}
+
+/// First words that say they are this long, in one-byte records.
+fn of_length(bytes: usize) -> Vec<u8> {
+    let length = u32::try_from(bytes - 4).unwrap().to_be_bytes();
+    let words = [&[0; 5][..], &[1], &length[1..], &vec![0; bytes - 4]].concat();
+    in_records_of(1, &words)
+}
+
 #[test]
 fn words_have_a_largest_size() {
-    // Records that say there is more to come, for ever.
-    let record = [
-        &[22, 3, 1, 64, 0][..],
-        &[1, 0, 255, 255],
-        &[0; 16 * 1024 - 4],
-    ]
-    .concat();
-    let mut greeting = Greeting::default();
-    let mut fed = 0;
-    let refused = loop {
-        fed += record.len();
-        match greeting.feed(&record) {
-            Ok(None) => assert!(fed <= HELLO_BYTES_MAX, "{fed}"),
-            Ok(Some(_)) => panic!("no words"),
-            Err(refused) => break refused,
+    // They make no sense, which shows once they are whole and not before.
+    let largest = of_length(HELLO_BYTES_MAX);
+    assert!(matches!(
+        heard(&largest[..largest.len() - 6], &[4096]),
+        Ok(None)
+    ));
+    let refused = heard(&largest, &[4096]).unwrap_err();
+    assert_ne!(refused.alert, RECORD_OVERFLOW);
+    // One byte more is too long, and is told as soon as that shows.
+    let longer = of_length(HELLO_BYTES_MAX + 1);
+    let refused = heard(&longer[..4 * 6], &[4096]).unwrap_err();
+    assert_eq!(refused.alert, RECORD_OVERFLOW);
+}
+
+#[test]
+fn what_is_no_record_of_first_words_is_refused_at_once() {
+    let check = |bytes: &[u8], alert: u8| {
+        for lengths in [&[usize::MAX][..], &[1]] {
+            let refused = heard(bytes, lengths).unwrap_err();
+            assert_eq!(refused.alert.first(), Some(&21), "{bytes:?}: {refused:?}");
+            assert_eq!(refused.alert.last(), Some(&alert), "{bytes:?}: {refused:?}");
         }
     };
-    assert!(fed > 16 * 1024, "{fed}: {refused:?}");
+    let (unexpected, overflow, decode) = (10, 22, 50);
+    // Data, a change of ciphers, another handshake message, or more behind the words.
+    check(&[23, 3, 3, 0, 1], unexpected);
+    check(&[20, 3, 3, 0, 1], unexpected);
+    check(&[22, 3, 1, 0, 1, 2], unexpected);
+    let mut words = words("a.test", 0);
+    let length = u16::from_be_bytes([words[3], words[4]]) + 1;
+    words.splice(3..5, length.to_be_bytes());
+    words.push(0);
+    check(&words, unexpected);
+    check(&[22, 3, 1, 64, 1], overflow);
+    // A record without a byte costs its client nothing.
+    check(&[22, 3, 1, 0, 0], decode);
+}
+
+#[test]
+fn early_data_waits_with_the_words() {
+    for protocols in [0, 20, 73] {
+        let words = words("a.test", protocols);
+        let behind = [&[23, 3, 3, 0x0f, 0xf0][..], &[7; 4080]].concat();
+        let whole = [words.as_slice(), &behind].concat();
+        let mut greeting = Greeting::default();
+        let heard: Vec<_> = whole
+            .chunks(4096)
+            .map_while(|piece| match greeting.feed(piece) {
+                Ok(None) => Some(piece.len()),
+                Ok(Some(_)) => None,
+                Err(refused) => panic!("{refused:?}"),
+            })
+            .collect();
+        assert!(heard.iter().sum::<usize>() < words.len());
+    }
 }
 
 #[test]
