@@ -101,8 +101,10 @@ pub struct ListenerPlan {
     pub proxy_protocol: Option<ProxyRules>,
     /// From accept to the end of the TLS handshake, absolute.
     pub handshake_timeout: Duration,
-    /// TLS handshakes under way at once, per worker.
+    /// TLS handshakes that wait for their turn at once, per worker.
     pub handshakes_max: usize,
+    /// Clients that have the word in a TLS handshake, per worker.
+    pub silent_max: usize,
     /// The TLS side; none for a plain listener.
     pub tls: Option<ListenerTls>,
     /// Connections open now, over all workers; it outlives the plan.

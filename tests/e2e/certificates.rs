@@ -14,6 +14,7 @@ use rustls::{ClientConfig, HandshakeKind};
 
 mod clients;
 mod early_data;
+mod floods;
 mod handshakes;
 mod policies;
 mod stapling;

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams,
     CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RevokedCertParams, RsaKeySize, SignatureAlgorithm,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,6 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// What follows a certificate in its chain: the authorities between the root and it, in PEM.
+    between: String,
 }
 
 /// A certificate with its key, in PEM.
@@ -35,13 +38,25 @@ impl Authority {
     /// If the certificate cannot be made.
     #[track_caller]
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a self-signed certificate");
-        Self { issuer }
+        let issuer = CertifiedIssuer::self_signed(authority(name), key);
+        Self {
+            issuer: issuer.expect("a self-signed certificate"),
+            between: String::new(),
+        }
+    }
+
+    /// Makes an authority whose certificate this one issues, as public ones issue from.
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn intermediate(&self, name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::signed_by(authority(name), key, &self.issuer);
+        let issuer = issuer.expect("a certificate of an authority");
+        let between = format!("{}{}", issuer.pem(), self.between);
+        Self { issuer, between }
     }
 
     /// Issues a certificate for names or addresses, valid for thirty days.
@@ -91,6 +106,28 @@ impl Authority {
         certificate.pem()
     }
 
+    /// Issues a certificate for a key of a kind, such as [`rcgen::PKCS_RSA_SHA256`].
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn issue_with(&self, kind: &'static SignatureAlgorithm, names: &[&str]) -> Identity {
+        let key = KeyPair::generate_for(kind).expect("a key");
+        let end = SystemTime::now() + Duration::from_secs(30 * 86_400);
+        self.sign_for(&key, &params(names, end))
+    }
+
+    /// Issues a certificate for a key that takes its time to sign.
+    ///
+    /// # Panics
+    /// If the certificate cannot be made.
+    #[track_caller]
+    pub fn issue_slow(&self, names: &[&str]) -> Identity {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096);
+        let end = SystemTime::now() + Duration::from_secs(30 * 86_400);
+        self.sign_for(&key.expect("a key"), &params(names, end))
+    }
+
     /// A list of the serial numbers that are revoked, in PEM, good for a day.
     ///
     /// # Panics
@@ -118,10 +155,14 @@ impl Authority {
 
     #[track_caller]
     fn sign(&self, params: &CertificateParams) -> Identity {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        self.sign_for(&KeyPair::generate().expect("a key"), params)
+    }
+
+    #[track_caller]
+    fn sign_for(&self, key: &KeyPair, params: &CertificateParams) -> Identity {
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         Identity {
-            chain_pem: certificate.pem(),
+            chain_pem: certificate.pem() + &self.between,
             key_pem: key.serialize_pem(),
         }
     }
@@ -177,6 +218,14 @@ impl Identity {
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key in PEM")
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn params(names: &[&str], end: SystemTime) -> CertificateParams {

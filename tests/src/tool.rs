@@ -50,6 +50,22 @@ pub fn s_client_saying(address: SocketAddr, arguments: &[&str], file: &Path) -> 
     )
 }
 
+/// As `s_client`, with what a file holds typed into it: commands of its own as well. It ends with
+/// the file.
+///
+/// # Panics
+/// If openssl is missing or does not end, or the file is.
+#[track_caller]
+pub fn s_client_told(address: SocketAddr, arguments: &[&str], file: &Path) -> Finished {
+    let connect = address.to_string();
+    let start = ["s_client", "-connect", &connect];
+    let input = std::fs::File::open(file).expect("a file with what is typed");
+    run_on(
+        &mut command("openssl", &[&start, arguments].concat()),
+        input,
+    )
+}
+
 /// Runs sslyze, which judges TLS servers, with these arguments.
 ///
 /// # Panics

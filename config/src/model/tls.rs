@@ -75,9 +75,14 @@ tls_section! {
         pub default_certificate: Option<Located<Name>> = None,
         /// What becomes of clients that name no host, or one that no certificate has.
         pub unknown_names: UnknownNames = UnknownNames::DefaultCertificate,
-        /// Handshakes under way at once, per worker; beyond, connections are closed at once.
+        /// Handshakes that wait for their turn to be signed for at once, per worker; beyond,
+        /// connections are closed at once.
         #[serde(deserialize_with = "text::positive")]
         pub handshakes_max: u32 = 256,
+        /// Clients that have yet to speak in their handshake, or to answer, per worker; beyond, the
+        /// one that has been silent longest is let go.
+        #[serde(deserialize_with = "text::positive")]
+        pub silent_max: u32 = 4096,
     }
 }
 

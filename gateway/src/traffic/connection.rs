@@ -102,6 +102,7 @@ pub async fn serve(
             if end == HandshakeEnd::PlainHttp {
                 http1::refuse_plain(&worker, &ticket, &socket).await;
             }
+            handshake::part(&socket, end).await;
             return;
         }
     }

@@ -379,6 +379,29 @@ impl Socket {
         Ok(())
     }
 
+    /// Ends our direction, and drops what the peer still sends, whatever it is, until it has closed
+    /// or the deadline for reading is past: the close would else be a reset, and overtake what was
+    /// sent last.
+    pub async fn part(&self, bytes_max: usize) {
+        if rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let mut dropped = 0;
+        let mut bytes = [0; HANDSHAKE_BYTES];
+        while dropped < bytes_max {
+            let ready = poll_fn(|cx| self.poll_ready(Direction::Read, cx)).await;
+            if ready.is_err() || self.timer.is_past(Direction::Read) {
+                return;
+            }
+            match self.try_receive(&mut bytes) {
+                Ok(0) => return,
+                Ok(received) => dropped += received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Makes the close a reset, which no peer takes for the orderly end of a body.
     pub fn reset_on_close(&self) {
         // A socket that refuses the option is closed in the ordinary way.
@@ -400,11 +423,27 @@ impl Socket {
         if self.stream.poll_read_ready(&mut cx).is_pending() {
             return false;
         }
-        let peeked = self.stream.try_io(Interest::READABLE, || {
+        !matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the peer has closed the connection, as far as reading a flag tells.
+    pub fn is_gone(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.stream.poll_read_ready(&mut cx).is_pending() {
+            return false;
+        }
+        match self.peek() {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Looks whether there is a byte, without taking it.
+    fn peek(&self) -> io::Result<usize> {
+        self.stream.try_io(Interest::READABLE, || {
             let mut byte = [0];
             Ok(rustix::net::recv(&self.stream, &mut byte, RecvFlags::PEEK)?.0)
-        });
-        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+        })
     }
 
     /// Waits until the peer has reset the connection. A peer that only ended its own direction may
@@ -414,11 +453,7 @@ impl Socket {
             if self.stream.poll_read_ready(cx).is_pending() {
                 return Poll::Pending;
             }
-            let peeked = self.stream.try_io(Interest::READABLE, || {
-                let mut byte = [0];
-                Ok(rustix::net::recv(&self.stream, &mut byte, RecvFlags::PEEK)?.0)
-            });
-            match peeked {
+            match self.peek() {
                 // The flag was old and is down now.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),

@@ -19,7 +19,7 @@ use super::buffer::Buffers;
 use super::connection::{self, Ticket};
 use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
-use super::lane::Lane;
+use super::lane::Lanes;
 use super::listener::{Listening, Socket as ListenerSocket};
 use super::random::Random;
 use super::socket::Socket;
@@ -104,7 +104,7 @@ pub struct Worker {
     /// What an origin may send as a head.
     pub response_limits: Limits,
     /// The share that TLS handshakes have of this worker.
-    pub lane: Rc<Lane>,
+    pub lanes: Lanes,
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
     vacant: RefCell<Vec<usize>>,
     #[expect(
@@ -166,7 +166,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             response_limits: super::upstream::response::limits(),
             register: RefCell::default(),
             vacant: RefCell::default(),
-            lane: Rc::default(),
+            lanes: Lanes::default(),
             requests: RefCell::default(),
             heads: RefCell::default(),
             responses: RefCell::default(),

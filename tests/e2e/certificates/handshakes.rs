@@ -9,10 +9,10 @@ use cardea_tests::{Ending, tool};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use super::{CONFIG, Secure, drip, raw, rest_of};
+use super::{Authority, CONFIG, Origin, Secure, drip, raw, rest_of};
 
 /// The first bytes of a client: its ClientHello.
-fn hello(secure: &Secure) -> (ClientConnection, Vec<u8>) {
+pub(super) fn hello(secure: &Secure) -> (ClientConnection, Vec<u8>) {
     let config = ClientTls::trusting(&secure.authority).config();
     let name = ServerName::try_from("a.test").expect("a name");
     let mut connection = ClientConnection::new(Arc::clone(&config), name).expect("a connection");
@@ -60,21 +60,102 @@ fn a_client_hello_in_many_records() {
     finish(connection, tcp);
 }
 
-#[test]
-fn a_client_hello_of_sixteen_kilobytes() {
-    let secure = Secure::start();
-    // Many protocols make a long hello.
-    let names: Vec<String> = (0..70).map(|number| format!("{number:0>220}")).collect();
+/// First words with protocols of this many bytes in them.
+fn long_hello(secure: &Secure, bytes: usize) -> (ClientConnection, Vec<u8>) {
+    let names: Vec<String> = (0..bytes / 221)
+        .map(|number| format!("{number:0>220}"))
+        .collect();
     let mut alpn: Vec<&str> = names.iter().map(String::as_str).collect();
     alpn.push("http/1.1");
     let tls = ClientTls {
         alpn: &alpn,
         ..ClientTls::trusting(&secure.authority)
     };
-    let mut client = secure
-        .connect(&tls.config(), "a.test")
-        .expect("a handshake");
-    assert_eq!(client.get("a.test", "/").status, 200);
+    let name = ServerName::try_from("a.test").expect("a name");
+    let mut connection = ClientConnection::new(tls.config(), name).expect("a connection");
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes).expect("a ClientHello");
+    }
+    (connection, bytes)
+}
+
+/// The handshake bytes of first words, without the rims of their records.
+fn without_rims(mut records: &[u8]) -> Vec<u8> {
+    let mut words = Vec::new();
+    while let [_, _, _, high, low, rest @ ..] = records {
+        let (piece, behind) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        words.extend_from_slice(piece);
+        records = behind;
+    }
+    words
+}
+
+fn in_one_byte_records(words: &[u8]) -> Vec<u8> {
+    let record = |&byte: &u8| [22, 3, 1, 0, 1, byte];
+    words.iter().flat_map(record).collect()
+}
+
+#[test]
+fn a_client_hello_of_sixteen_kilobytes_however_it_comes() {
+    let secure = Secure::start();
+    let (connection, bytes) = long_hello(&secure, 15_000);
+    assert!((16_000..17_000).contains(&bytes.len()), "{}", bytes.len());
+    let mut tcp = raw(&secure);
+    tcp.write_all(&bytes).expect("a connection that takes it");
+    finish(connection, tcp);
+
+    let (connection, bytes) = long_hello(&secure, 15_000);
+    let mut tcp = raw(&secure);
+    drip(&mut tcp, &bytes).expect("a connection that takes it");
+    finish(connection, tcp);
+
+    // A hundred kilobytes on the wire.
+    let (connection, bytes) = long_hello(&secure, 15_000);
+    let mut tcp = raw(&secure);
+    let records = in_one_byte_records(&without_rims(&bytes));
+    tcp.write_all(&records).expect("a connection that takes it");
+    finish(connection, tcp);
+}
+
+#[test]
+fn a_client_hello_beyond_the_limit_gets_an_alert() {
+    let secure = Secure::start();
+    let (_, bytes) = long_hello(&secure, 33_000);
+    let words = without_rims(&bytes);
+    assert!((32_769..36_000).contains(&words.len()), "{}", words.len());
+    for records in [bytes, in_one_byte_records(&words)] {
+        let mut tcp = raw(&secure);
+        // All of it leaves before anything is read, so the alert has to wait for its reader.
+        tcp.write_all(&records).expect("a connection that takes it");
+        tcp.write_all(&[0; 50_000])
+            .expect("a connection that takes it");
+        let told = rest_of(&mut tcp).expect("an orderly end");
+        // fatal, record_overflow (RFC 8446 section 6.2)
+        assert_eq!(told, [21, 3, 3, 0, 2, 2, 22]);
+    }
+    let malformed = [("result", "malformed")];
+    let counted = "cardea_tls_handshakes_total";
+    secure.gateway.wait_for_metric(counted, &malformed, 2.0);
+}
+
+#[test]
+fn an_alert_is_not_lost_on_a_client_that_goes_on_talking() {
+    let secure = Secure::with(&CONFIG.replace("tls: {}", "tls: { min_version: \"1.3\" }"));
+    let tls = ClientTls {
+        versions: &[&rustls::version::TLS12],
+        ..ClientTls::trusting(&secure.authority)
+    };
+    let name = ServerName::try_from("a.test").expect("a name");
+    let mut connection = ClientConnection::new(tls.config(), name).expect("a connection");
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).expect("a ClientHello");
+    bytes.resize(bytes.len() + 100_000, 0);
+    let mut tcp = raw(&secure);
+    tcp.write_all(&bytes).expect("a connection that takes it");
+    let told = rest_of(&mut tcp).expect("an orderly end");
+    // fatal, protocol_version
+    assert_eq!(told, [21, 3, 3, 0, 2, 2, 70]);
 }
 
 #[test]
@@ -153,15 +234,60 @@ fn early_data_is_not_taken() {
 }
 
 #[test]
-fn renegotiation_is_not_offered() {
+fn renegotiation_is_refused() {
     let secure = Secure::start();
-    let shown = tool::s_client(secure.address(), &["-servername", "a.test", "-tls1_2"]);
+    let old = ["-servername", "a.test", "-tls1_2"];
+    let shown = tool::s_client(secure.address(), &old);
     assert!(
         shown.stdout.contains("Secure Renegotiation IS supported"),
         "{}",
         shown.stdout
     );
     assert!(shown.stdout.contains("TLSv1.2"), "{}", shown.stdout);
+    // Whoever asks for it gets none (CVE-2009-3555).
+    let asking = secure.gateway.site().write("asking", "R\n");
+    let shown = tool::s_client_told(secure.address(), &old, &asking);
+    assert!(
+        shown.stderr.contains("RENEGOTIATING") || shown.stdout.contains("RENEGOTIATING"),
+        "{shown:?}"
+    );
+    assert!(shown.stderr.contains("no renegotiation"), "{shown:?}");
+    let full = [("result", "full")];
+    let counted = secure.gateway.metric("cardea_tls_handshakes_total", &full);
+    assert_eq!(counted, Some(2.0));
+}
+
+#[test]
+fn a_client_chooses_the_kind_of_key() {
+    let config = CONFIG.replace(
+        "certificates:",
+        "certificates:\n  - { name: rsa, chain: rsa.pem, key: rsa.key }",
+    );
+    let authority = Authority::new("clients trust this");
+    let site = Site::new();
+    for name in ["exact", "wild", "main"] {
+        authority.issue(&["a.test"]).save(site.path(), name);
+    }
+    let rsa = authority.issue_with(&rcgen::PKCS_RSA_SHA256, &["a.test"]);
+    rsa.save(site.path(), "rsa");
+    let gateway = site.start(&config, &[("origin", &Origin::echo().address())]);
+    for (offered, chosen) in [
+        ("ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256", "ECDSA"),
+        ("rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "ECDSA"),
+        ("rsa_pss_rsae_sha256", "RSA-PSS"),
+        ("ecdsa_secp256r1_sha256", "ECDSA"),
+    ] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let asking = ["-servername", "a.test", version, "-sigalgs", offered];
+            let shown = tool::s_client(gateway.listener("secure"), &asking);
+            let line = shown
+                .stdout
+                .lines()
+                .find(|line| line.starts_with("Peer signature type"));
+            let line = line.unwrap_or_default().to_ascii_uppercase();
+            assert!(line.ends_with(chosen), "{offered} {version}: {shown:?}");
+        }
+    }
 }
 
 #[test]

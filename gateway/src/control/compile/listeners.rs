@@ -160,6 +160,10 @@ fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> L
             .tls
             .as_ref()
             .map_or(0, |tls| tls.handshakes_max as usize),
+        silent_max: settings
+            .tls
+            .as_ref()
+            .map_or(0, |tls| tls.silent_max as usize),
         tls,
         open,
         slot,

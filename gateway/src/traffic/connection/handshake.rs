@@ -2,7 +2,8 @@
 //! who is at the other end.
 //!
 //! Handshakes are a worker's most expensive work, so they take turns (see `lane`), and only so many
-//! are under way at once: the excess is closed before it costs anything.
+//! wait for one at once: the excess is closed before it costs anything. A client that says nothing
+//! takes no place among them.
 //!
 //! Must not: write to the log above debug level. Whoever can connect can fail a handshake, as often
 //! as they like; failures are counted by what they were.
@@ -10,6 +11,7 @@
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cardea_acme::{Challenges, OnDemand};
 use cardea_certs::greeting::Refused;
@@ -20,11 +22,18 @@ use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::HandshakeEnd;
 use crate::traffic::exchange::Client;
-use crate::traffic::lane::Place;
+use crate::traffic::lane::Lane;
 use crate::traffic::socket::{GreetingError, Socket};
 use crate::traffic::timer::Direction;
 use crate::traffic::tls::{ListenerTls, Session};
 use crate::traffic::worker::Worker;
+
+/// Bytes that a client may still send after it was told why there is no connection: what it may
+/// have on the way, which is more than its first words are.
+const PARTING_BYTES_MAX: usize = 256 * 1024;
+
+/// How long it has to hear that and to close.
+const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Makes the handshake; an error when the connection is of no use after it.
 pub(super) async fn make(
@@ -36,8 +45,6 @@ pub(super) async fn make(
     let Some(tls) = &plan.tls else {
         return Ok(());
     };
-    let place = worker.lane.enter(plan.handshakes_max);
-    let place = place.ok_or(HandshakeEnd::Refused)?;
     socket.set_deadline(Direction::Read, plan.handshake_timeout);
     socket.set_deadline(Direction::Write, plan.handshake_timeout);
     let snapshot = worker.snapshot.load();
@@ -47,11 +54,11 @@ pub(super) async fn make(
     };
     drop(snapshot);
     let turns = Turns {
-        place: &place,
+        lane: worker.lanes.of(plan.id),
+        plan,
         worker,
     };
-    let met = meet(&turns, &orders, plan, tls, socket, client).await;
-    drop(place);
+    let met = meet(&turns, &orders, tls, socket, client).await;
     if let Err(failure) = met {
         let end = failure.end();
         tracing::debug!(
@@ -73,16 +80,70 @@ pub(super) async fn make(
     Ok(())
 }
 
-/// The turns that a handshake takes among those of its worker.
+/// Ends a connection whose handshake came to nothing, so that the client hears why: it may still
+/// be speaking, and closing on words that nobody read would reset the connection.
+pub(super) async fn part(socket: &Socket, end: HandshakeEnd) {
+    let is_told_nothing = matches!(
+        end,
+        HandshakeEnd::Full
+            | HandshakeEnd::Resumed
+            | HandshakeEnd::Early
+            | HandshakeEnd::Refused
+            | HandshakeEnd::Silent
+            | HandshakeEnd::TimedOut
+            | HandshakeEnd::Closed
+            | HandshakeEnd::PlainHttp
+            | HandshakeEnd::Proved
+            | HandshakeEnd::Alert
+    );
+    if !is_told_nothing {
+        socket.set_deadline(Direction::Read, PARTING_TIME_MAX);
+        socket.part(PARTING_BYTES_MAX).await;
+    }
+}
+
+/// The turns that a handshake takes among those of its worker, and the client's.
 struct Turns<'t> {
-    place: &'t Place,
+    lane: Rc<Lane>,
+    plan: &'t ListenerPlan,
     worker: &'t Worker,
 }
 
 impl Turns<'_> {
-    async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Signs for a client, unless it is gone by the time that its turn comes.
+    async fn sign(
+        &self,
+        socket: &Socket,
+        accepted: Accepted,
+        config: &Arc<ServerConfig>,
+    ) -> Result<Session, Failure> {
+        let place = self.lane.enter(self.plan.handshakes_max);
+        let place = place.ok_or(Failure::TooMany)?;
         let served = || self.worker.metrics.requests();
-        self.place.take_turn(served, work).await
+        let is_late = || socket.timer().is_past(Direction::Read);
+        let is_wanted = || !is_late() && !socket.is_gone();
+        let sign = || Session::accept(accepted, config);
+        match place.take_turn(served, is_wanted, sign).await {
+            Some(session) => session.map_err(|refused| turn_away(socket, refused)),
+            None if is_late() => Err(Failure::Io(ErrorKind::TimedOut.into())),
+            None => Err(Failure::Io(ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Hears what a client has to say, as long as not too many others are silent.
+    async fn hear<T, E: Into<Failure>>(
+        &self,
+        socket: &Socket,
+        words: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        let silence = self
+            .lane
+            .listen(self.plan.silent_max, socket.timer().handle());
+        let heard = words.await;
+        if silence.is_ended() {
+            return Err(Failure::Silent);
+        }
+        heard.map_err(Into::into)
     }
 }
 
@@ -95,48 +156,42 @@ struct Orders {
 async fn meet(
     turns: &Turns<'_>,
     orders: &Orders,
-    plan: &ListenerPlan,
     tls: &ListenerTls,
     socket: &mut Socket,
     client: &mut Client,
 ) -> Result<(), Failure> {
-    let accepted = match socket.greeted().await {
-        Ok(accepted) => accepted,
-        Err(GreetingError::Refused(refused)) => return Err(turn_away(socket, refused)),
-        Err(GreetingError::PlainHttp) => return Err(Failure::PlainHttp),
-        Err(GreetingError::Io(error)) => return Err(Failure::Io(error)),
+    let accepted = match turns.hear(socket, socket.greeted()).await {
+        Err(Failure::Refused(refused)) => return Err(turn_away(socket, refused)),
+        heard => heard?,
     };
     let hello = accepted.client_hello();
     let server_name = hello.server_name();
     if Challenges::is_asked_in(&hello) {
         let proof = server_name.and_then(|name| orders.challenges.handshake(name));
-        return Err(show_proof(socket, accepted, proof).await);
+        return Err(show_proof(turns, socket, accepted, proof).await);
     }
     if let Some(name) = server_name
         && !tls.certificates.has_name(name)
         && let Some(wish) = orders.on_demand.wish(name)
+        && let Some(_awaiting) = turns.lane.await_order()
     {
         // What does not come in time is there for the next attempt.
-        let wait = socket.wait_for(wish.settled());
-        turns.place.step_aside(wait).await;
+        socket.wait_for(wish.settled()).await;
     }
     if tls.refuses(server_name) {
         turn_away(socket, Refused::unknown_name());
         return Err(Failure::UnknownName);
     }
-    let domain = server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
+    let domain = server_name.and_then(|name| turns.plan.hosts.find(name.as_bytes()));
     let policy = tls.policy_of(domain);
-    let session = turns
-        .take(|| Session::accept(accepted, &policy.config))
-        .await;
-    let session = session.map_err(|refused| turn_away(socket, refused))?;
+    let session = turns.sign(socket, accepted, &policy.config).await?;
     let is_early = session.is_early();
     socket.start_session(session);
     if is_early {
         // A request came along: the rest of the handshake is made beside it, or before it.
         socket.start_early().await?;
     } else {
-        socket.handshake().await?;
+        turns.hear(socket, socket.handshake()).await?;
     }
     if let Some(session) = socket.session() {
         let identity = session.borrow().identity(policy)?;
@@ -148,6 +203,7 @@ async fn meet(
 /// Shakes hands with an authority that looks for proof in the certificate (RFC 8737); nothing is
 /// said on such a connection.
 async fn show_proof(
+    turns: &Turns<'_>,
     socket: &mut Socket,
     accepted: Accepted,
     proof: Option<Arc<ServerConfig>>,
@@ -156,18 +212,17 @@ async fn show_proof(
         turn_away(socket, Refused::unknown_name());
         return Failure::UnknownName;
     };
-    let session = match Session::accept(accepted, &proof) {
-        Ok(session) => session,
-        Err(refused) => return turn_away(socket, refused),
-    };
-    socket.start_session(session);
-    match socket.handshake().await {
+    match turns.sign(socket, accepted, &proof).await {
+        Ok(session) => socket.start_session(session),
+        Err(failure) => return failure,
+    }
+    match turns.hear(socket, socket.handshake()).await {
         // Told goodbye, or gone already.
         Ok(()) => {
             let _ = socket.say_goodbye().await;
             Failure::Proved
         }
-        Err(error) => error.into(),
+        Err(failure) => failure,
     }
 }
 
@@ -184,6 +239,12 @@ enum Failure {
     Tls(TlsError),
     PlainHttp,
     UnknownName,
+    /// What the client said cannot be answered, and it has yet to be told.
+    Refused(Refused),
+    /// There are too many that wait for their turn.
+    TooMany,
+    /// It was silent longest when too many were.
+    Silent,
     /// It was made for its certificate alone.
     Proved,
 }
@@ -193,6 +254,16 @@ impl From<io::Error> for Failure {
         match error.downcast::<TlsError>() {
             Ok(error) => Self::Tls(error),
             Err(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<GreetingError> for Failure {
+    fn from(error: GreetingError) -> Self {
+        match error {
+            GreetingError::Io(error) => Self::Io(error),
+            GreetingError::PlainHttp => Self::PlainHttp,
+            GreetingError::Refused(refused) => Self::Refused(refused),
         }
     }
 }
@@ -211,6 +282,9 @@ impl Failure {
             Self::PlainHttp => HandshakeEnd::PlainHttp,
             Self::UnknownName => HandshakeEnd::UnknownName,
             Self::Proved => HandshakeEnd::Proved,
+            Self::TooMany => HandshakeEnd::Refused,
+            Self::Silent => HandshakeEnd::Silent,
+            Self::Refused(refused) => end_of(&refused.error),
             Self::Tls(error) => end_of(error),
         }
     }
