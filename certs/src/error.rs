@@ -41,6 +41,13 @@ pub enum Error {
         bytes_max: u64,
     },
 
+    /// A file is being written without end.
+    #[error("{} changes while it is read", path.display())]
+    Unsteady {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A file's PEM sections are damaged.
     #[error("{} is not valid PEM", path.display())]
     Pem {
@@ -247,8 +254,8 @@ impl Error {
     pub fn remedy(&self) -> String {
         match self {
             Self::Read { source, .. } => remedy_of_read(source).to_owned(),
-            Self::NotAFile { .. } => "Name the PEM file itself.".to_owned(),
-            Self::TooLarge { .. } => "Check that the path leads to a PEM file.".to_owned(),
+            Self::NotAFile { .. } | Self::TooLarge { .. } => "Name the PEM file itself.".to_owned(),
+            Self::Unsteady { .. } => "Write it once, or rename a finished file over it.".to_owned(),
             Self::Pem { path, .. } => format!(
                 "Copy the file again, or see what `openssl storeutl -text {}` says.",
                 path.display()
@@ -411,6 +418,15 @@ pub enum Warning {
         /// Its permissions.
         mode: u32,
     },
+    /// Others than the key's owner can replace it.
+    KeyWritableByOthers {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Clients refuse it without a staple, and it does not say who could be asked for one.
+    CannotBeStapled,
     /// A certificate of the chain was not issued by the next one.
     ChainOrder {
         /// Which one, from 1.
@@ -458,6 +474,16 @@ impl fmt::Display for Warning {
                     path.display()
                 )
             }
+            Self::KeyWritableByOthers { path, mode } => {
+                write!(
+                    out,
+                    "others than its owner can write {} (mode {mode:04o})",
+                    path.display()
+                )
+            }
+            Self::CannotBeStapled => out.write_str(
+                "clients want the word of its authority with it, and it names no responder",
+            ),
             Self::ChainOrder { position } => write!(
                 out,
                 "certificate {position} of the chain was not issued by the one after it"
@@ -484,7 +510,11 @@ impl Warning {
                 "Renew it and replace the files; they are picked up by themselves.".to_owned()
             }
             Self::NotYetValid { .. } => "Check this machine's clock.".to_owned(),
-            Self::KeyReadableByAll { path, .. } => {
+            Self::CannotBeStapled => {
+                "Have it issued anew without the TLS feature extension (OCSP must-staple)."
+                    .to_owned()
+            }
+            Self::KeyReadableByAll { path, .. } | Self::KeyWritableByOthers { path, .. } => {
                 format!(
                     "`chmod 0600 {}`, owned by the gateway's user.",
                     path.display()

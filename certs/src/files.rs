@@ -21,6 +21,14 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// milliseconds to two seconds, so a file may change twice within one tick and look the same.
 const STAMP_SETTLES_AFTER_SECS: i64 = 3;
 
+/// How long after its last change a file may still be in the making: programs write a chain in one
+/// go or certificate by certificate, and a busy machine stops them in between.
+pub const REST_SECS: u64 = 5;
+
+/// Readings of a file that is written meanwhile, before it is left for later. Whoever writes it
+/// will have it looked at again.
+const READINGS_MAX: usize = 4;
+
 /// A fingerprint of file contents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct ContentHash([u8; 32]);
@@ -83,21 +91,47 @@ impl FileStamp {
         }
     }
 
+    /// Whether the file was written a moment ago, so that there may be more of it to come. Files
+    /// from the future were written by another clock, which tells nothing.
+    pub(crate) fn is_fresh(&self, now: UnixTime) -> bool {
+        let changed = u64::try_from(self.changed.0).unwrap_or(0);
+        now.as_secs().abs_diff(changed) < REST_SECS
+    }
+
+    /// Whether two stamps are of one content, as far as the file system can tell.
+    fn is_of_same_content(&self, other: &Self) -> bool {
+        let content = |it: &Self| (it.length, it.modified, it.changed);
+        content(self) == content(other)
+    }
+
     /// Whether the file is certainly the one this stamp was taken of.
     pub(crate) fn still_holds(&self, path: &Path, now: UnixTime) -> bool {
         self.settled && fs::metadata(path).is_ok_and(|metadata| Self::of(&metadata, now) == *self)
     }
 }
 
-/// A file's content and its stamp, taken before the reading began: a change meanwhile shows as a
+/// A file's content and its stamp, taken before the reading began: a change after it shows as a
 /// different stamp next time. The content is wiped when dropped, as it may be a key.
 pub(crate) struct FileContent {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) stamp: FileStamp,
 }
 
-/// Reads a regular file of bounded size.
+/// Reads a regular file of bounded size, and reads it again if it was written meanwhile: what is
+/// half old and half new may look like something that it is not.
 pub(crate) fn read(path: &Path, now: UnixTime) -> Result<FileContent, Error> {
+    for _ in 0..READINGS_MAX {
+        if let Some(content) = read_once(path, now)? {
+            return Ok(content);
+        }
+    }
+    Err(Error::Unsteady {
+        path: path.to_owned(),
+    })
+}
+
+/// The content of a file; none if it changed between the first and the last look at it.
+fn read_once(path: &Path, now: UnixTime) -> Result<Option<FileContent>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: path.to_owned(),
         source,
@@ -108,7 +142,7 @@ pub(crate) fn read(path: &Path, now: UnixTime) -> Result<FileContent, Error> {
             path: path.to_owned(),
         });
     }
-    let file = File::open(path).map_err(failed)?;
+    let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let too_large = || Error::TooLarge {
         path: path.to_owned(),
@@ -120,16 +154,17 @@ pub(crate) fn read(path: &Path, now: UnixTime) -> Result<FileContent, Error> {
     // With room for the whole file the vector does not grow, so no copy of a key stays behind.
     let capacity = usize::try_from(metadata.len()).unwrap_or(0) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    file.take(FILE_BYTES_MAX + 1)
+    Read::by_ref(&mut file)
+        .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(too_large());
     }
-    Ok(FileContent {
-        bytes,
-        stamp: FileStamp::of(&metadata, now),
-    })
+    let stamp = FileStamp::of(&metadata, now);
+    let after = FileStamp::of(&file.metadata().map_err(failed)?, now);
+    let is_whole = stamp.is_of_same_content(&after) && bytes.len() as u64 == after.length;
+    Ok(is_whole.then_some(FileContent { bytes, stamp }))
 }
 
 #[cfg(test)]

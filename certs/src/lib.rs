@@ -26,6 +26,7 @@ mod stand_in;
 mod store;
 
 pub use error::{Calendar, Error, Failure, Found, Notice, Warning};
+pub use files::REST_SECS;
 pub use live::{LiveCertificates, Refreshed};
 pub use load::{Certificate, Details, load, parse};
 pub use store::{CertificateSpec, CertificateStore, HostAssignment, Plan};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use crate::error::{Error, Failure};
 use crate::load::{Certificate, Source};
 use crate::local::LocalNames;
-use crate::store::{CertificateSpec, CertificateStore, Entry, Observed};
+use crate::store::{CertificateSpec, CertificateStore, Entry, Observed, Plan};
 
 /// The certificates in use.
 #[derive(Debug)]
@@ -31,6 +31,13 @@ pub struct LiveCertificates {
 pub struct Refreshed {
     /// The certificates that are served from new files now.
     pub replaced: Vec<Arc<str>>,
+    /// The certificates that are served now and were not in the plan before.
+    pub came: Vec<Arc<str>>,
+    /// The certificates that are served no more.
+    pub went: Vec<Arc<str>>,
+    /// The certificates that have new files which may not be whole yet; the old ones still are
+    /// served, until somebody looks again.
+    pub held: Vec<Arc<str>>,
     /// The certificates that have new files which cannot be served; the old ones still are.
     pub failed: Vec<Failure>,
 }
@@ -57,11 +64,7 @@ impl LiveCertificates {
     /// Puts another store in place: the configuration changed. Handshakes under way finish with
     /// the one they began with.
     pub fn swap(&self, store: CertificateStore) {
-        let _replacing = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.store.store(Arc::new(store));
+        self.replace(&self.replacing(), store);
     }
 
     /// Looks at all files and serves what is new in them. A certificate whose new files are no
@@ -82,55 +85,103 @@ impl LiveCertificates {
         now: UnixTime,
         is_concerned: impl Fn(&CertificateSpec) -> bool,
     ) -> Refreshed {
-        // A panic while replacing left the store as it was, so there is nothing to distrust.
-        let _replacing = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let replacing = self.replacing();
         let store = self.store.load_full();
         let mut entries = store.entries().to_vec();
         let mut refreshed = Refreshed::default();
-        let mut is_restamped = false;
-        let mut is_alike = true;
+        let mut change = Change::None;
         let plan = store.plan();
         let places = plan.certificates.iter().zip(&mut entries);
         for (spec, entry) in places.filter(|(spec, _)| is_concerned(spec)) {
-            let outcome = match entry.observe(spec, now) {
-                Observed::Same => continue,
-                Observed::Restamped(stamps) => {
-                    entry.restamp(stamps);
-                    is_restamped = true;
-                    continue;
-                }
-                Observed::Changed(source) => successor(entry, spec, &source, now),
-                Observed::Unreadable(error) => Err(error),
-            };
-            let certificate = Arc::clone(&spec.name);
-            match outcome {
-                Ok(successor) => {
-                    is_alike &= store.finds_alike(entry, &successor);
-                    *entry = successor;
-                    refreshed.replaced.push(certificate);
-                }
-                Err(error) => refreshed.failed.push(Failure { certificate, error }),
-            }
+            change = change.max(look(&store, entry, spec, now, &mut refreshed));
         }
-        if !refreshed.replaced.is_empty() && !is_alike {
-            let successor = CertificateStore::assemble(Arc::clone(plan), entries, now);
-            self.store.store(Arc::new(successor));
-        } else if is_restamped || !refreshed.replaced.is_empty() {
-            self.store.store(Arc::new(store.with_entries(entries)));
-        }
+        self.replace(
+            &replacing,
+            match change {
+                Change::None => return refreshed,
+                Change::Found => CertificateStore::assemble(Arc::clone(plan), entries, now),
+                Change::Alike => store.with_entries(entries),
+            },
+        );
         refreshed
+    }
+
+    /// Turns to a plan that has more certificates, or fewer, and looks at some files of those it
+    /// keeps. Each counts for itself: one that cannot be served is left out, or stays as it is,
+    /// and takes no other with it.
+    pub fn follow(&self, plan: &Plan, files: &BTreeSet<PathBuf>, now: UnixTime) -> Refreshed {
+        let replacing = self.replacing();
+        let store = self.store.load_full();
+        let mut refreshed = Refreshed::default();
+        let mut served = Plan {
+            certificates: Vec::with_capacity(plan.certificates.len()),
+            assignments: plan.assignments.clone(),
+        };
+        let mut entries = Vec::with_capacity(plan.certificates.len());
+        for spec in &plan.certificates {
+            let entry = match store.entry_of(spec) {
+                Some(entry) => {
+                    let mut entry = entry.clone();
+                    if files.contains(&spec.chain) || files.contains(&spec.key) {
+                        look(&store, &mut entry, spec, now, &mut refreshed);
+                    }
+                    entry
+                }
+                None => match Entry::first(spec, now) {
+                    Ok(entry) => {
+                        refreshed.came.push(Arc::clone(&spec.name));
+                        entry
+                    }
+                    Err(error) => {
+                        let certificate = Arc::clone(&spec.name);
+                        refreshed.failed.push(Failure { certificate, error });
+                        continue;
+                    }
+                },
+            };
+            served.certificates.push(spec.clone());
+            entries.push(entry);
+        }
+        let successor = CertificateStore::assemble(Arc::new(served), entries, now);
+        let gone = store.certificates().map(|(spec, _)| &spec.name);
+        let gone = gone.filter(|name| successor.certificate(name).is_none());
+        refreshed.went.extend(gone.cloned());
+        self.replace(&replacing, successor);
+        refreshed
+    }
+
+    /// Has names that several certificates have go to the one that is valid by now: the one that
+    /// had them may have ended. Costs next to nothing where none has.
+    pub fn keep_in_order(&self, now: UnixTime) {
+        let replacing = self.replacing();
+        let store = self.store.load_full();
+        if store.is_over(now) {
+            let (plan, entries) = (Arc::clone(store.plan()), store.entries().to_vec());
+            self.replace(&replacing, CertificateStore::assemble(plan, entries, now));
+        }
+    }
+
+    /// The files that may not have been whole when they were last looked at.
+    pub fn held_files(&self) -> BTreeSet<PathBuf> {
+        self.store.load().held_files()
+    }
+
+    /// Held while the store is replaced.
+    fn replacing(&self) -> MutexGuard<'_, ()> {
+        // A panic while replacing left the store as it was, so there is nothing to distrust.
+        self.replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, _replacing: &MutexGuard<'_, ()>, store: CertificateStore) {
+        self.store.store(Arc::new(store));
     }
 
     /// Staples to certificates what `staple` has for them, or takes away what it has not. Costs
     /// nothing where all of it is stapled already.
     pub fn staple<'s>(&self, staple: impl Fn(&Certificate) -> Option<&'s [u8]>) {
-        let _replacing = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let replacing = self.replacing();
         let store = self.store.load_full();
         let mut entries: Option<Vec<Entry>> = None;
         for (position, entry) in store.entries().iter().enumerate() {
@@ -145,7 +196,7 @@ impl LiveCertificates {
             }
         }
         if let Some(entries) = entries {
-            self.store.store(Arc::new(store.with_entries(entries)));
+            self.replace(&replacing, store.with_entries(entries));
         }
     }
 
@@ -165,30 +216,85 @@ impl LiveCertificates {
     }
 }
 
-/// The certificate from new files, if it is fit to take the place of the one in use. Files that
-/// are past or ahead of their time do not replace a certificate that is valid: most likely they
-/// are the wrong ones. (When starting there is no choice, and they are served with a warning.)
+/// What a look at the files of a certificate means for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    None,
+    /// Everything is found as before.
+    Alike,
+    /// Something may be found otherwise.
+    Found,
+}
+
+/// Looks at the files of an entry, and puts what is new in them in its place.
+fn look(
+    store: &CertificateStore,
+    entry: &mut Entry,
+    spec: &CertificateSpec,
+    now: UnixTime,
+    refreshed: &mut Refreshed,
+) -> Change {
+    let certificate = Arc::clone(&spec.name);
+    let outcome = match entry.observe(spec, now) {
+        Observed::Same => return Change::None,
+        Observed::Restamped(stamps) => {
+            entry.restamp(stamps);
+            return Change::Alike;
+        }
+        Observed::Changed(source) => successor(entry, spec, &source, now),
+        Observed::Unreadable(error) => Err(error),
+    };
+    match outcome {
+        Ok(Some(successor)) => {
+            let is_alike = store.finds_alike(entry, &successor);
+            *entry = successor;
+            refreshed.replaced.push(certificate);
+            if is_alike {
+                Change::Alike
+            } else {
+                Change::Found
+            }
+        }
+        Ok(None) => {
+            entry.hold();
+            refreshed.held.push(certificate);
+            Change::Alike
+        }
+        Err(error) => {
+            refreshed.failed.push(Failure { certificate, error });
+            Change::None
+        }
+    }
+}
+
+/// The certificate from new files, if it is fit to take the place of the one in use; none if there
+/// may be more of it to come. Files that are past or ahead of their time do not replace a
+/// certificate that is valid: most likely they are the wrong ones. (When starting there is no
+/// choice, and they are served with a warning.)
 fn successor(
     current: &Entry,
     spec: &CertificateSpec,
     source: &Source,
     now: UnixTime,
-) -> Result<Entry, Error> {
+) -> Result<Option<Entry>, Error> {
     let entry = Entry::load(spec, source)?;
     let details = &entry.certificate.details;
-    let is_worthless = current.certificate.is_stand_in || !current.certificate.is_timely(now);
-    if entry.certificate.is_timely(now) || is_worthless {
-        Ok(entry)
+    if current.is_worthless(now) {
+        Ok(Some(entry))
     } else if now.as_secs() < details.not_before.as_secs() {
         Err(Error::NotYetValid {
             path: spec.chain.clone(),
             not_before: details.not_before,
         })
-    } else {
+    } else if now.as_secs() > details.not_after.as_secs() {
         Err(Error::Expired {
             path: spec.chain.clone(),
             not_after: details.not_after,
         })
+    } else if current.outlasts(&entry, source, now) {
+        Ok(None)
+    } else {
+        Ok(Some(entry))
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Certificate {
     pub(crate) schemes: Box<[SignatureScheme]>,
     pub(crate) warnings: Box<[Warning]>,
     pub(crate) hash: ContentHash,
+    /// The issuer that the chain ends at, in the last certificate's words.
+    pub(crate) ends_at: ContentHash,
 }
 
 /// What stands in a certificate.
@@ -82,6 +84,8 @@ pub struct Details {
     pub key: SignatureAlgorithm,
     /// Whether it names somebody who can be asked about it (OCSP).
     pub has_responder: bool,
+    /// Whether clients refuse it without a staple (RFC 7633).
+    pub must_staple: bool,
 }
 
 impl Details {
@@ -132,7 +136,15 @@ impl Certificate {
             schemes: self.schemes.clone(),
             warnings: self.warnings.clone(),
             hash: self.hash,
+            ends_at: self.ends_at,
         }
+    }
+
+    /// Whether the chain of another certificate may be the beginning of one to take this one's
+    /// place: it leads somewhere else, and is not longer. What leads where this one led is whole.
+    pub(crate) fn may_be_cut_short_in(&self, other: &Self) -> bool {
+        let count = |it: &Self| it.certified.cert.len();
+        self.ends_at != other.ends_at && count(other) <= count(self)
     }
 }
 
@@ -156,6 +168,11 @@ impl Source {
             chain: self.chain.stamp,
             key: self.key.stamp,
         }
+    }
+
+    /// Whether its chain was written a moment ago, so that there may be more of it to come.
+    pub(crate) fn is_fresh(&self, now: UnixTime) -> bool {
+        self.chain.stamp.is_fresh(now)
     }
 
     /// As the function `certificate`.
@@ -188,6 +205,8 @@ fn certificate(
     }
     check_key(&parsed, &*signer, chain_path, key_path)?;
     let (details, warnings) = inspect(&parsed, signer.algorithm(), chain_path)?;
+    let last_issuer = parsed.last().map_or(&[][..], |last| last.issuer().as_raw());
+    let ends_at = ContentHash::of(&[last_issuer]);
     let resting = Arc::new(RestingKey::new(key_der, &*signer));
     Ok(Certificate {
         certified: Arc::new(CertifiedKey::new(certificates, resting)),
@@ -196,6 +215,7 @@ fn certificate(
         schemes,
         warnings,
         hash,
+        ends_at,
     })
 }
 
@@ -211,13 +231,21 @@ impl Stamps {
         self.chain.still_holds(chain, now) && self.key.still_holds(key, now)
     }
 
-    /// The warning about a key that everyone may read. Keys readable by a group are common, and
-    /// meant: that is how services share them.
     pub(crate) fn warning(&self, key: &Path) -> Option<Warning> {
-        (self.key.mode & 0o004 != 0).then(|| Warning::KeyReadableByAll {
-            path: key.to_owned(),
-            mode: self.key.mode,
-        })
+        key_warning(key, self.key.mode)
+    }
+}
+
+/// The warning about a key that more people may read or replace than have to. Keys readable by a
+/// group are common, and meant: that is how services share them. Nobody means a group to write one.
+pub(crate) fn key_warning(key: &Path, mode: u32) -> Option<Warning> {
+    let path = || key.to_owned();
+    if mode & 0o022 != 0 {
+        Some(Warning::KeyWritableByOthers { path: path(), mode })
+    } else if mode & 0o004 != 0 {
+        Some(Warning::KeyReadableByAll { path: path(), mode })
+    } else {
+        None
     }
 }
 
@@ -380,6 +408,9 @@ fn inspect(
     if !is_for_servers(leaf) {
         warnings.push(Warning::NotForServers);
     }
+    if must_staple(leaf) && !has_responder(leaf) {
+        warnings.push(Warning::CannotBeStapled);
+    }
     chain_warnings(parsed, &mut warnings);
     let details = Details {
         subject: leaf.subject().to_string(),
@@ -391,6 +422,7 @@ fn inspect(
         not_after: moment(leaf.validity().not_after.timestamp()),
         key,
         has_responder: has_responder(leaf),
+        must_staple: must_staple(leaf),
     };
     Ok((details, warnings.into_boxed_slice()))
 }
@@ -405,6 +437,19 @@ fn has_responder(leaf: &X509Certificate<'_>) -> bool {
             described.any(|one| one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP)
         }
         _ => false,
+    })
+}
+
+/// Whether a certificate says that it is only good with a staple: the extension for TLS features
+/// names `status_request` (RFC 7633 section 4).
+fn must_staple(leaf: &X509Certificate<'_>) -> bool {
+    // A sequence of one number, 5, in DER.
+    const STATUS_REQUEST: &[u8] = &[0x02, 0x01, 0x05];
+    let mut extensions = leaf.extensions().iter();
+    extensions.any(|extension| {
+        let mut content = extension.value.windows(STATUS_REQUEST.len());
+        extension.oid.to_id_string() == "1.3.6.1.5.5.7.1.24"
+            && content.any(|number| number == STATUS_REQUEST)
     })
 }
 

@@ -6,7 +6,7 @@
 //!
 //! A store never changes; a different set of certificates is a different store (see `live`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -81,6 +81,8 @@ pub(crate) struct Entry {
     pub(crate) certificate: Arc<Certificate>,
     /// What the files were when they were read; none if they were not there.
     stamps: Option<Stamps>,
+    /// Whether there are newer files, which may not be whole yet.
+    is_held: bool,
 }
 
 impl CertificateStore {
@@ -133,6 +135,11 @@ impl CertificateStore {
     pub(crate) fn finds_alike(&self, before: &Entry, after: &Entry) -> bool {
         let (before, after) = (&before.certificate, &after.certificate);
         before.details.names == after.details.names && self.index.is_alone(&before.details.names)
+    }
+
+    /// Whether a name belongs to another certificate by now, because one began or ended.
+    pub(crate) fn is_over(&self, now: UnixTime) -> bool {
+        self.index.is_over(now)
     }
 
     /// This store with other entries that are found by the same names.
@@ -241,6 +248,21 @@ impl CertificateStore {
             .collect()
     }
 
+    /// The entry of a certificate that is found in the same files.
+    pub(crate) fn entry_of(&self, spec: &CertificateSpec) -> Option<&Entry> {
+        let position = *self.by_name.get(&spec.name)?;
+        let before = self.plan.certificates.get(position)?;
+        let same_files = before.chain == spec.chain && before.key == spec.key;
+        self.entries.get(position).filter(|_| same_files)
+    }
+
+    /// The files that may not have been whole when they were last looked at.
+    pub(crate) fn held_files(&self) -> BTreeSet<PathBuf> {
+        let held = self.plan.certificates.iter().zip(&self.entries);
+        let held = held.filter(|(_, entry)| entry.is_held);
+        held.map(|(spec, _)| spec.chain.clone()).collect()
+    }
+
     pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
@@ -254,26 +276,6 @@ impl CertificateStore {
         certificates
             .map(|certificate| (certificate.hash, certificate))
             .collect()
-    }
-
-    /// The entry whose files a spec names, if they did not change since.
-    fn unchanged(&self, spec: &CertificateSpec, now: UnixTime) -> Option<&Entry> {
-        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
-        let entry = self.of_same_files(spec)?;
-        entry.stamps.is_some_and(holds).then_some(entry)
-    }
-
-    /// The entry whose files a spec names, whatever is in them by now, if it was issued.
-    fn issued_before(&self, spec: &CertificateSpec) -> Option<&Entry> {
-        let entry = self.of_same_files(spec)?;
-        (!entry.certificate.is_stand_in).then_some(entry)
-    }
-
-    fn of_same_files(&self, spec: &CertificateSpec) -> Option<&Entry> {
-        let position = *self.by_name.get(&spec.name)?;
-        let before = self.plan.certificates.get(position)?;
-        let same_files = before.chain == spec.chain && before.key == spec.key;
-        self.entries.get(position).filter(|_| same_files)
     }
 }
 
@@ -294,7 +296,13 @@ impl Entry {
         Ok(Self {
             certificate: Arc::new(source.certificate(&spec.chain, &spec.key)?),
             stamps: Some(source.stamps()),
+            is_held: false,
         })
+    }
+
+    /// An entry of which nothing was known before.
+    pub(crate) fn first(spec: &CertificateSpec, now: UnixTime) -> Result<Self, Error> {
+        load_entry(spec, &CertificateStore::empty(), &HashMap::new(), now)
     }
 
     /// What stands in for a certificate that is not issued yet.
@@ -302,6 +310,7 @@ impl Entry {
         Ok(Self {
             certificate: Arc::new(stand_in::make(hosts, now)?),
             stamps: None,
+            is_held: false,
         })
     }
 
@@ -323,16 +332,40 @@ impl Entry {
         Ok(Self {
             certificate: Arc::new(certificate),
             stamps: None,
+            is_held: false,
         })
     }
 
     pub(crate) fn restamp(&mut self, stamps: Stamps) {
         self.stamps = Some(stamps);
+        self.is_held = false;
+    }
+
+    /// Keeps what is served, as its newer files may not be whole yet.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Whether anything is better than what this serves.
+    pub(crate) fn is_worthless(&self, now: UnixTime) -> bool {
+        self.certificate.is_stand_in || !self.certificate.is_timely(now)
+    }
+
+    /// Whether a successor is better left for later: its chain was written a moment ago and may be
+    /// the beginning of one. A leaf without its issuers parses as well as a whole chain does.
+    pub(crate) fn outlasts(&self, successor: &Self, source: &Source, now: UnixTime) -> bool {
+        source.is_fresh(now)
+            && !self.is_worthless(now)
+            && self.certificate.may_be_cut_short_in(&successor.certificate)
+    }
+
+    fn is_unchanged(&self, spec: &CertificateSpec, now: UnixTime) -> bool {
+        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
+        self.stamps.is_some_and(holds)
     }
 
     pub(crate) fn observe(&self, spec: &CertificateSpec, now: UnixTime) -> Observed {
-        let holds = |stamps: Stamps| stamps.still_hold(&spec.chain, &spec.key, now);
-        if self.stamps.is_some_and(holds) {
+        if self.is_unchanged(spec, now) {
             return Observed::Same;
         }
         match Source::read(&spec.chain, &spec.key, now) {
@@ -384,7 +417,8 @@ fn load_entry(
     known: &HashMap<ContentHash, &Arc<Certificate>>,
     now: UnixTime,
 ) -> Result<Entry, Error> {
-    if let Some(entry) = previous.unchanged(spec, now) {
+    let before = previous.entry_of(spec);
+    if let Some(entry) = before.filter(|entry| entry.is_unchanged(spec, now)) {
         return Ok(entry.clone());
     }
     let source = match (
@@ -399,15 +433,29 @@ fn load_entry(
         Some(certificate) => Ok(Entry {
             certificate: Arc::clone(certificate),
             stamps: Some(source.stamps()),
+            is_held: false,
         }),
-        None => match (Entry::load(spec, &source), &spec.stands_in_for) {
-            // It is ordered anew: no reason to serve nothing at all.
-            (Err(error), Some(hosts)) => match previous.issued_before(spec) {
-                Some(entry) => Ok(entry.clone()),
-                None => Entry::stand_in_for_damaged(spec, hosts, &error, now),
-            },
-            (loaded, _) => loaded,
-        },
+        None => {
+            let entry = match (Entry::load(spec, &source), &spec.stands_in_for) {
+                (Ok(entry), _) => entry,
+                // It is ordered anew: no reason to serve nothing at all.
+                (Err(error), Some(hosts)) => {
+                    let issued = before.filter(|before| !before.certificate.is_stand_in);
+                    return match issued {
+                        Some(entry) => Ok(entry.clone()),
+                        None => Entry::stand_in_for_damaged(spec, hosts, &error, now),
+                    };
+                }
+                (Err(error), None) => return Err(error),
+            };
+            let outlasting = before.filter(|before| before.outlasts(&entry, &source, now));
+            let Some(outlasting) = outlasting else {
+                return Ok(entry);
+            };
+            let mut kept = outlasting.clone();
+            kept.hold();
+            Ok(kept)
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) tells_issuer: bool,
     /// Whether it says where its authority answers for it: at `http://a`.
     pub(crate) tells_responder: bool,
+    /// Whether it is good with a staple alone.
+    pub(crate) must_staple: bool,
     /// Whether it may answer for its authority.
     pub(crate) for_responders: bool,
 }
@@ -56,6 +58,7 @@ impl Default for Wish<'_> {
             for_clients: false,
             tells_issuer: false,
             tells_responder: false,
+            must_staple: false,
             for_responders: false,
         }
     }
@@ -115,6 +118,13 @@ impl Authority {
             let extension =
                 CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], content.to_vec());
             params.custom_extensions.push(extension);
+        }
+        if wish.must_staple {
+            let feature = CustomExtension::from_oid_content(
+                &[1, 3, 6, 1, 5, 5, 7, 1, 24],
+                vec![0x30, 3, 2, 1, 5],
+            );
+            params.custom_extensions.push(feature);
         }
         let key = KeyPair::generate_for(wish.algorithm).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

@@ -52,7 +52,8 @@ use crate::traffic::worker::{self, COMMANDS_MAX, Command, Crew, Member, WorkerPa
 /// How long a start or a reload waits for names to resolve before it goes on without them.
 const NAMES_SETTLE: Duration = Duration::from_secs(2);
 
-/// How often what goes by the clock is looked at: whether ticket keys have served their time.
+/// How often what goes by the clock is looked at: whether ticket keys have served their time, and
+/// certificates that share their names.
 const CHORES_EVERY: Duration = Duration::from_secs(30);
 
 /// How often the dates of certificates are looked at: whoever reads the log is told at the start
@@ -277,7 +278,9 @@ impl Control {
                 _ = hangup.recv() => Cause::Asked,
                 () = self.changed.raised.notified() => Cause::Changed(self.changed.take()),
                 _ = chores.tick() => {
-                    self.state().compiled.certificates.rotate_tickets();
+                    let state = self.state();
+                    state.compiled.certificates.rotate_tickets();
+                    state.compiled.certificates.keep_in_order();
                     continue;
                 }
                 _ = dates.tick() => {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cardea_tests::certificate::{Authority, Identity};
+use cardea_tests::certificate::Authority;
 use cardea_tests::gateway::Site;
 use cardea_tests::tls::ClientTls;
 use cardea_tests::wait::{self, BOUND};
@@ -17,6 +17,7 @@ mod early_data;
 mod floods;
 mod handshakes;
 mod policies;
+mod renewal;
 mod stapling;
 
 /// Three certificates: `a.test`, `*.w.test` and the default one for `default.test`.
@@ -255,51 +256,10 @@ fn post_quantum_key_exchange_is_preferred() {
 }
 
 #[test]
-fn a_saved_certificate_is_served() {
-    let secure = Secure::start();
-    let served = |client: &Client| {
-        client
-            .tls()
-            .peer_certificates()
-            .map(|chain| chain[0].to_vec())
-            .unwrap_or_default()
-    };
-    let mut before = secure.client("a.test");
-    let old = served(&before);
-    let renewed = secure.authority.issue(&["a.test"]);
-    let save = |identity: &Identity| {
-        secure.gateway.site().write("exact.key", &identity.key_pem);
-        secure
-            .gateway
-            .site()
-            .write("exact.pem", &identity.chain_pem);
-    };
-    save(&renewed);
-    let expected = renewed.chain()[0].to_vec();
-    wait::until_true("the new certificate is served", || {
-        served(&secure.client("a.test")) == expected
-    });
-    assert_ne!(old, expected);
-    // A connection made before goes on.
-    assert_eq!(before.get("a.test", "/").status, 200);
-    // Rubbish in a file changes nothing.
-    secure.gateway.site().write("exact.pem", "rubbish");
-    let failed = || {
-        secure
-            .gateway
-            .metric("cardea_config_last_reload_successful", &[])
-    };
-    wait::until_true("the rubbish is noticed", || failed() == Some(0.0));
-    assert_eq!(served(&secure.client("a.test")), expected);
-    save(&renewed);
-    wait::until_true("all is well again", || failed() == Some(1.0));
-}
-
-#[test]
-fn expiry_is_a_metric() {
+fn expiry_is_a_metric_and_in_the_log() {
     let authority = Authority::new("clients trust this");
     let site = Site::new();
-    let end = SystemTime::now() + Duration::from_secs(5 * 86_400);
+    let end = SystemTime::now() + Duration::from_secs(43_200);
     for name in ["exact", "wild", "main"] {
         authority
             .issue_until(&["a.test"], end)
@@ -311,6 +271,11 @@ fn expiry_is_a_metric() {
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("after 1970")
         .as_secs_f64();
+    // Whoever reads the log is told at the start.
+    let told = gateway.stderr.wait_for_line("certificate_expires");
+    for part in ["it expires on", "certificate=", "remedy="] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
     let found = gateway.metric(
         "cardea_certificate_expiry_seconds",
         &[("certificate", "exact")],

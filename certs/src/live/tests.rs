@@ -181,6 +181,48 @@ fn a_shared_name_goes_to_the_certificate_that_lasts_longest_after_a_renewal() {
 }
 
 #[test]
+fn a_shared_name_goes_to_the_certificate_that_is_valid_as_time_goes_by() {
+    let files = Fixture::new();
+    let secs = now().as_secs();
+    let at =
+        |days: u64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs + days * DAY));
+    let place = |name: &str, algorithm, from: u64, to: u64| {
+        let wish = Wish {
+            algorithm,
+            not_before: secs + from * DAY,
+            not_after: secs + to * DAY,
+            ..wish(&["a.test"])
+        };
+        place(&files.path, name, &files.authority, &wish)
+    };
+    let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let live = LiveCertificates::new(store(vec![
+        place("first", ecdsa, 0, 10),
+        place("next", ecdsa, 20, 40),
+        place("rsa", &PKCS_RSA_SHA256, 0, 90),
+    ]));
+    let check = |days: u64, expected: &str| {
+        live.keep_in_order(at(days));
+        let store = live.load();
+        let spec = store.spec_for(
+            "a.test",
+            crate::provider::provider()
+                .signature_verification_algorithms
+                .supported_schemes()
+                .as_slice(),
+        );
+        assert_eq!(&*spec.unwrap().name, expected, "after {days} days");
+    };
+    check(1, "first");
+    let before = live.load();
+    live.keep_in_order(at(9));
+    assert!(Arc::ptr_eq(&before, &live.load()), "nothing changed");
+    check(11, "rsa");
+    check(21, "next");
+    check(41, "rsa");
+}
+
+#[test]
 fn names_of_a_new_file_are_served_and_old_ones_no_more() {
     let files = Fixture::new();
     let specs = vec![files.place("a", &["a.test"]), files.place("b", &["b.test"])];
@@ -298,4 +340,88 @@ fn answers_old_clients_with_the_key_they_understand() {
     assert_eq!(Some(&pair.shown()), rsa.certified.cert.first());
     let modern = handshake(&files.client(), &server, "a.test").unwrap();
     assert_ne!(modern.shown(), pair.shown());
+}
+
+#[test]
+fn a_chain_that_may_be_cut_short_waits_until_its_file_rests() {
+    let files = Fixture::new();
+    let between = Authority::new("between").certificate.pem();
+    let whole = |issued: crate::testing::Issued| crate::testing::Issued {
+        chain: issued.chain + &between,
+        ..issued
+    };
+    let spec = files.place("a", &["a.test"]);
+    let issue = || files.authority.issue(&wish(&["a.test"]));
+    replace(&spec, &whole(issue()));
+    let live = LiveCertificates::new(store(vec![spec.clone()]));
+    let length = || live.load().certificate("a").unwrap().certified.cert.len();
+    let later = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        now().as_secs() + crate::REST_SECS + 1,
+    ));
+
+    let renewed = issue();
+    replace(&spec, &renewed);
+    let refreshed = live.refresh(now());
+    assert_eq!(refreshed.held, [Arc::from("a")]);
+    assert!(refreshed.replaced.is_empty() && refreshed.failed.is_empty());
+    assert_eq!(length(), 2);
+    assert_eq!(live.held_files(), BTreeSet::from([spec.chain.clone()]));
+    // So it is for a configuration that is read meanwhile.
+    let plan = Plan::clone(live.load().plan());
+    live.swap(CertificateStore::build(plan, &live.load(), now()).unwrap());
+    assert_eq!((length(), live.held_files().len()), (2, 1));
+    // The rest of it comes, or does not.
+    replace(&spec, &whole(renewed));
+    assert_eq!(live.refresh(now()).replaced, [Arc::from("a")]);
+    assert_eq!((length(), live.held_files().len()), (2, 0));
+    replace(&spec, &issue());
+    assert_eq!(live.refresh(now()).held.len(), 1);
+    assert_eq!(live.refresh(later).replaced, [Arc::from("a")]);
+    assert_eq!((length(), live.held_files().len()), (1, 0));
+    // A longer one is whole if a shorter one was served.
+    replace(&spec, &whole(issue()));
+    assert_eq!(live.refresh(now()).replaced, [Arc::from("a")]);
+}
+
+#[test]
+fn certificates_come_and_go_each_by_itself() {
+    let files = Fixture::new();
+    let [a, b, c, d] =
+        ["a", "b", "c", "d"].map(|name| files.place(name, &[&format!("{name}.test")]));
+    let live = LiveCertificates::new(store(vec![a.clone(), b.clone(), c.clone()]));
+    let before = live.load();
+    for (spec, name) in [(&a, "a.test"), (&b, "b.test")] {
+        replace(spec, &files.authority.issue(&wish(&[name])));
+    }
+    let broken = files.place("broken", &["broken.test"]);
+    write(&broken.chain, "rubbish");
+    write(&b.chain, "rubbish");
+    let plan = Plan {
+        certificates: vec![a.clone(), b.clone(), broken, d],
+        assignments: Vec::new(),
+    };
+    let told = BTreeSet::from([a.chain.clone(), b.chain.clone()]);
+    let refreshed = live.follow(&plan, &told, now());
+    let names = |failed: &[Failure]| {
+        failed
+            .iter()
+            .map(|one| Arc::clone(&one.certificate))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&refreshed.failed), ["b", "broken"].map(Arc::from));
+    assert_eq!(refreshed.replaced, [Arc::from("a")]);
+    assert_eq!(
+        (refreshed.came, refreshed.went),
+        (vec![Arc::from("d")], vec![Arc::from("c")])
+    );
+    let store = live.load();
+    let kept = |name: &str| {
+        Arc::ptr_eq(
+            store.certificate(name).unwrap(),
+            before.certificate(name).unwrap(),
+        )
+    };
+    assert!(!kept("a") && kept("b"));
+    assert!(store.lookup("c.test", &[]).is_none() && store.lookup("d.test", &[]).is_some());
+    assert!(store.lookup("broken.test", &[]).is_none());
 }

@@ -252,7 +252,59 @@ fn every_warning_says_something_and_has_a_remedy() {
         },
         "everyone can read /etc/cardea/site.key (mode 0644)",
     );
+    check(
+        Warning::KeyWritableByOthers {
+            path: path(),
+            mode: 0o660,
+        },
+        "others than its owner can write /etc/cardea/site.key (mode 0660)",
+    );
+    check(
+        Warning::CannotBeStapled,
+        "clients want the word of its authority with it, and it names no responder",
+    );
     check(Warning::NoNames, "it names no host and no address");
+}
+
+#[test]
+fn keys_are_for_their_owner_and_perhaps_a_group_to_read() {
+    let check = |mode: u32, expected: &str| {
+        let warning = key_warning("site.key".as_ref(), mode);
+        let told = warning
+            .map(|warning| warning.to_string())
+            .unwrap_or_default();
+        assert!(told.starts_with(expected), "{mode:o}: {told}");
+        assert_eq!(told.is_empty(), expected.is_empty(), "{mode:o}: {told}");
+    };
+    for mode in [0o400, 0o600, 0o640, 0o440] {
+        check(mode, "");
+    }
+    for mode in [0o644, 0o604, 0o444] {
+        check(mode, "everyone can read");
+    }
+    for mode in [0o602, 0o666, 0o660, 0o620] {
+        check(mode, "others than its owner can write");
+    }
+}
+
+#[test]
+fn who_demands_a_staple_has_to_say_where_it_is() {
+    let authority = Authority::new("authority");
+    for (must_staple, tells_responder, is_told) in [
+        (true, false, true),
+        (true, true, false),
+        (false, false, false),
+    ] {
+        let issued = authority.issue(&Wish {
+            must_staple,
+            tells_responder,
+            ..wish(&["a.test"])
+        });
+        let certificate = load_texts(&issued.chain, &issued.key).unwrap();
+        assert_eq!(certificate.details.must_staple, must_staple);
+        let told = certificate.warnings.contains(&Warning::CannotBeStapled);
+        assert_eq!(told, is_told, "{must_staple} {tells_responder}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::SignatureAlgorithm;
 use rustls::pki_types::UnixTime;
@@ -29,6 +30,8 @@ pub(super) struct NameIndex {
     wildcard: HashMap<Box<str>, Positions>,
     /// Names that are in several certificates, of which not all may be kept above.
     contested: HashSet<Box<str>>,
+    /// When the order of certificates for one name is another, as one of them begins or ends.
+    holds_until: Option<UnixTime>,
 }
 
 /// What domains chose for their hosts; `None` leaves it to the names in certificates.
@@ -58,10 +61,12 @@ impl NameIndex {
                 names.entry(key.into()).or_default().push(position);
             }
         }
-        let contested = exact.iter().filter(|it| it.1.len() > 1);
-        let contested = contested.map(|(name, _)| name.clone());
-        let wild = wildcard.iter().filter(|it| it.1.len() > 1);
-        let wild = wild.map(|(suffix, _)| format!("*.{suffix}").into());
+        let exact_shared = exact.iter().filter(|it| it.1.len() > 1);
+        let wild_shared = wildcard.iter().filter(|it| it.1.len() > 1);
+        let shared = exact_shared.clone().chain(wild_shared.clone());
+        let holds_until = next_turn(shared.flat_map(|it| it.1), entries, now);
+        let contested = exact_shared.map(|(name, _)| name.clone());
+        let wild = wild_shared.map(|(suffix, _)| format!("*.{suffix}").into());
         let contested = contested.chain(wild).collect();
         let preferred = |names: HashMap<Box<str>, Vec<u32>>| {
             names
@@ -74,7 +79,14 @@ impl NameIndex {
             exact: preferred(exact),
             wildcard: preferred(wildcard),
             contested,
+            holds_until,
         }
+    }
+
+    /// Whether the certificates for a name stand in another order by now.
+    pub(super) fn is_over(&self, now: UnixTime) -> bool {
+        self.holds_until
+            .is_some_and(|until| until.as_secs() <= now.as_secs())
     }
 
     /// Whether each of these names in a certificate is in one certificate alone.
@@ -175,6 +187,24 @@ fn preferred(mut positions: Vec<u32>, entries: &[Entry], now: UnixTime) -> Posit
         }
     }
     kept.into_boxed_slice()
+}
+
+/// When the first of some certificates begins or ceases to be valid.
+fn next_turn<'p>(
+    positions: impl Iterator<Item = &'p u32>,
+    entries: &[Entry],
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let entries = positions.filter_map(|position| entries.get(*position as usize));
+    let dates = entries.flat_map(|entry| {
+        let details = &entry.certificate.details;
+        [
+            details.not_before.as_secs(),
+            details.not_after.as_secs().saturating_add(1),
+        ]
+    });
+    let next = dates.filter(|date| *date > now.as_secs()).min()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(next)))
 }
 
 /// What a signature costs, in order: an RSA one costs as much as dozens of the others.

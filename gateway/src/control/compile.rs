@@ -55,15 +55,21 @@ impl Compiled {
     /// The files of certificates, authorities, revocation lists and secrets that it was compiled
     /// from.
     pub fn files(&self) -> Vec<PathBuf> {
+        self.certificates
+            .files()
+            .chain(self.other_files())
+            .collect()
+    }
+
+    /// These files without those of certificates for clients, which are looked at by themselves. A
+    /// file may be both.
+    pub fn other_files(&self) -> impl Iterator<Item = PathBuf> {
         let policies = self.listeners.policies().files();
         let secrets = self.certificates.secrets();
         let secrets = secrets.map_or(&[][..], |secrets| secrets.files());
         let redis = self.redis.as_ref().map_or(&[][..], SharedRedis::files);
-        self.certificates
-            .files()
-            .chain(policies)
-            .chain(secrets.iter().chain(redis).cloned())
-            .collect()
+        let secrets = secrets.iter().chain(redis).cloned();
+        policies.chain(secrets)
     }
 
     /// Whether a file of authorities, revocation lists or secrets holds something else by now, so

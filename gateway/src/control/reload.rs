@@ -6,15 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cardea_config::diagnostic::{self, Diagnostic};
 use cardea_config::origin::Sources;
 use cardea_config::source::Loaded;
 
+use super::compile::certificates::Renewed;
 use super::compile::{self, Compiled};
 use super::listen::{BindError, Bound};
 use super::{Control, Source, State, service_manager, status};
 use crate::traffic::worker::Command;
+
+/// After how long files are looked at again that may not be whole yet: a second after they count
+/// as whole, come what may.
+const HELD_FOR: Duration = Duration::from_secs(cardea_certs::REST_SECS + 1);
 
 /// Why the configuration is looked at again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +30,24 @@ pub enum Cause {
     Asked,
     /// These files may have changed.
     Changed(BTreeSet<PathBuf>),
+}
+
+impl Cause {
+    /// Whether a file may have changed that is more than a certificate for clients.
+    fn concerns(&self, compiled: &Compiled) -> bool {
+        match self {
+            Self::Asked => true,
+            Self::Changed(files) => compiled.other_files().any(|file| files.contains(&file)),
+        }
+    }
+}
+
+/// Which files of certificates are looked at.
+enum Files<'f> {
+    /// All of them.
+    All,
+    /// Those that may have changed.
+    These(&'f BTreeSet<PathBuf>),
 }
 
 /// A configuration took effect.
@@ -54,39 +78,79 @@ impl Refusal {
 }
 
 impl Control {
-    /// Serves what is new in files of certificates, if nothing else changed: then the document
-    /// need not be read again, which takes a while where there are thousands of certificates.
-    fn renew(&self, changed: &BTreeSet<PathBuf>) -> Option<Result<Verdict, Refusal>> {
+    /// Serves what is new in files of certificates, whatever state the document is in.
+    fn renew(&self, files: Files<'_>) -> Renewed {
         let state = self.state();
-        // A document that is refused may have been refused for want of these very files.
-        if state.refused.is_some() {
-            return None;
-        }
-        let compiled = &state.compiled;
-        let (changes, failed) = compiled
-            .certificates
-            .refresh_files(changed, &compiled.document)?;
-        let generation = compiled.snapshot.generation;
-        let places = Arc::clone(&state.places);
+        let Compiled {
+            certificates,
+            document,
+            ..
+        } = &state.compiled;
+        let renewed = match files {
+            Files::All => certificates.renew_all(document),
+            Files::These(changed) => certificates.renew(changed, document),
+        };
         drop(state);
         self.note_certificates();
-        if !failed.is_empty() {
-            log_changes(&changes);
-            return Some(Err(Refusal::new(&failed, &places)));
+        renewed
+    }
+
+    /// Has certificates served from new files, then reads the configuration again and turns to it.
+    /// The order counts: a document that is refused would else keep renewed certificates out until
+    /// the old ones have expired.
+    pub fn reload(&self, cause: &Cause) -> Result<Verdict, Refusal> {
+        let renewed = match cause {
+            Cause::Changed(files) => self.renew(Files::These(files)),
+            // Reading the document again will look at all of them.
+            Cause::Asked => Renewed::default(),
+        };
+        let state = self.state();
+        // A document that is refused may have been refused for want of these very files. Else it
+        // need not be read again, which takes a while where there are thousands of certificates.
+        let is_done = renewed.is_all && state.refused.is_none() && !cause.concerns(&state.compiled);
+        let (generation, places) = (
+            state.compiled.snapshot.generation,
+            Arc::clone(&state.places),
+        );
+        drop(state);
+        let turned = if is_done {
+            if renewed.failed.is_empty() {
+                self.metrics.reload_unchanged();
+            }
+            Ok(Verdict {
+                generation,
+                changes: Vec::new(),
+            })
+        } else {
+            self.turn_to_document(cause)
+        };
+        match turned {
+            // Of the files that are no good a document says as much, if they are still its own.
+            Ok(verdict) if !is_done || renewed.failed.is_empty() => Ok(Verdict {
+                changes: [renewed.changes, verdict.changes].concat(),
+                ..verdict
+            }),
+            Ok(_) => {
+                log_changes(&renewed.changes);
+                Err(Refusal::new(&renewed.failed, &places))
+            }
+            Err(refusal) => {
+                let renewed = match cause {
+                    Cause::Asked => self.renew(Files::All),
+                    Cause::Changed(_) => renewed,
+                };
+                log_changes(&renewed.changes);
+                if !renewed.failed.is_empty() {
+                    let told = Refusal::new(&renewed.failed, &places).rendered;
+                    tracing::warn!("certificate_not_renewed: the old one is served\n{told}");
+                }
+                Err(refusal)
+            }
         }
-        Some(Ok(Verdict {
-            generation,
-            changes,
-        }))
     }
 
     /// Reads the configuration again and turns to it.
-    pub fn reload(&self, cause: &Cause) -> Result<Verdict, Refusal> {
-        if let Cause::Changed(files) = cause
-            && let Some(verdict) = self.renew(files)
-        {
-            return verdict;
-        }
+    fn turn_to_document(&self, cause: &Cause) -> Result<Verdict, Refusal> {
         let mut state = self.state();
         let loaded = match &self.source {
             Source::File(path) => cardea_config::load(path),
@@ -105,17 +169,16 @@ impl Control {
         let generation = state.compiled.snapshot.generation;
         let is_same = fingerprint == state.fingerprint && !state.compiled.is_outdated();
         if is_same && *cause != Cause::Asked {
-            let compiled = &state.compiled;
-            let (changes, failed) = compiled.certificates.refresh(&compiled.document);
             drop(state);
-            self.note_certificates();
-            if !failed.is_empty() {
-                log_changes(&changes);
-                return Err(Refusal::new(&failed, &sources));
+            let renewed = self.renew(Files::All);
+            if !renewed.failed.is_empty() {
+                log_changes(&renewed.changes);
+                return Err(Refusal::new(&renewed.failed, &sources));
             }
+            self.metrics.reload_unchanged();
             return Ok(Verdict {
                 generation,
-                changes,
+                changes: renewed.changes,
             });
         }
         let generation = generation + 1;
@@ -190,6 +253,7 @@ impl Control {
         }
         let verdict = self.reload(cause);
         self.log_verdict(&verdict, is_asked);
+        self.look_again_later();
         let status = self.status_line();
         if is_told {
             service_manager::ready(&status);
@@ -204,9 +268,7 @@ impl Control {
         let refused = verdict.as_ref().err().map(|one| one.rendered.clone());
         let before = std::mem::replace(&mut self.state().refused, refused);
         match verdict {
-            Ok(Verdict { changes, .. }) if changes.is_empty() && !is_asked => {
-                self.metrics.reload_unchanged();
-            }
+            Ok(Verdict { changes, .. }) if changes.is_empty() && !is_asked => {}
             Ok(Verdict {
                 generation,
                 changes,
@@ -224,6 +286,22 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Has files looked at again that may not be whole yet: whoever wrote them may be done.
+    fn look_again_later(&self) {
+        let held = self.state().compiled.certificates.live().held_files();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if held.is_empty() {
+            return;
+        }
+        let changed = Arc::clone(&self.changed);
+        runtime.spawn(async move {
+            tokio::time::sleep(HELD_FOR).await;
+            changed.add(held);
+        });
     }
 
     /// The files whose changes matter.

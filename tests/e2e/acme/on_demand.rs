@@ -62,6 +62,18 @@ fn the_handshake_that_asks_is_served() {
 }
 
 #[test]
+fn a_configuration_that_is_refused_keeps_no_order_out() {
+    let fixture = Fixture::new();
+    let gateway = fixture.gateway("", &rule(""));
+    let config = std::fs::read_to_string(gateway.site().config_path()).expect("a configuration");
+    gateway
+        .site()
+        .configure(&format!("{config}nonsense: true\n"), &[]);
+    gateway.stderr.wait_for_line("configuration_refused");
+    ask(&fixture, fixture.tls, "one.w.test").expect("a certificate at once");
+}
+
+#[test]
 fn nothing_is_ordered_for_other_names() {
     let fixture = Fixture::new();
     let gateway = fixture.gateway("", &rule(""));

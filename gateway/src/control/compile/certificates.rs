@@ -109,52 +109,40 @@ impl Certificates {
         }
     }
 
-    /// Serves what is new in the certificate files, and says what was done: one line for each
-    /// certificate that was replaced, and a mistake for each whose new files are no good.
-    pub fn refresh(&self, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
-        told(&self.live.refresh(UnixTime::now()), document)
+    /// Serves what is new in all files of certificates.
+    pub fn renew_all(&self, document: &Document) -> Renewed {
+        let now = UnixTime::now();
+        if OnDemandFiles::of(document).rules.is_empty() {
+            return Renewed::of(&self.live.refresh(now), document);
+        }
+        let plan = plan(document);
+        let files = plan.certificates.iter().map(|spec| spec.chain.clone());
+        let refreshed = self.live.follow(&plan, &files.collect(), now);
+        Renewed::of(&refreshed, document)
     }
 
-    /// As `refresh`, if nothing but files of certificates changed; none if something else did.
-    pub fn refresh_files(
-        &self,
-        changed: &BTreeSet<PathBuf>,
-        document: &Document,
-    ) -> Option<(Vec<String>, Vec<Diagnostic>)> {
+    /// Serves what is new in those of some files that are of certificates in force. Whatever is
+    /// wrong with the rest of the configuration is no reason to let a certificate expire.
+    pub fn renew(&self, changed: &BTreeSet<PathBuf>, document: &Document) -> Renewed {
         let on_demand = OnDemandFiles::of(document);
         let is_on_demand = |file: &PathBuf| on_demand.contains(file);
         let is_certificate = |file: &PathBuf| self.files.contains(file) || is_on_demand(file);
-        if changed.is_empty() || !changed.iter().all(is_certificate) {
-            return None;
-        }
-        if changed.iter().any(is_on_demand) {
-            return Some(self.adopt(document));
-        }
-        let refreshed = self.live.refresh_files(changed, UnixTime::now());
-        Some(told(&refreshed, document))
-    }
-
-    /// Serves the certificates that were ordered on demand by now, and no others of them.
-    fn adopt(&self, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
-        let names = |store: &CertificateStore| -> BTreeSet<Arc<str>> {
-            let all = store.certificates();
-            all.map(|(spec, _)| Arc::clone(&spec.name)).collect()
+        let files: BTreeSet<PathBuf> = changed
+            .iter()
+            .filter(|it| is_certificate(it))
+            .cloned()
+            .collect();
+        let now = UnixTime::now();
+        // Certificates that are ordered on demand come and go by their files alone.
+        let refreshed = if files.iter().any(is_on_demand) {
+            self.live.follow(&plan(document), &files, now)
+        } else {
+            self.live.refresh_files(&files, now)
         };
-        let before = self.live.load();
-        let store = match CertificateStore::build(plan(document), &before, UnixTime::now()) {
-            Ok(store) => store,
-            Err(failures) => return (Vec::new(), mistakes(&failures, document)),
-        };
-        let (old, new) = (names(&before), names(&store));
-        let came = new
-            .difference(&old)
-            .map(|name| format!("+ certificate {name}"));
-        let went = old
-            .difference(&new)
-            .map(|name| format!("- certificate {name}"));
-        let changes = came.chain(went).collect();
-        self.live.swap(store);
-        (changes, Vec::new())
+        Renewed {
+            is_all: !changed.is_empty() && files.len() == changed.len(),
+            ..Renewed::of(&refreshed, document)
+        }
     }
 
     /// Says in the log which certificates clients refuse for their dates, or soon will.
@@ -175,6 +163,11 @@ impl Certificates {
         if let Err(error) = self.resumption.rotate() {
             tracing::error!(error = %chain(&error), "ticket_key_not_rotated");
         }
+    }
+
+    /// Has names that several certificates have go to the one that is valid now.
+    pub fn keep_in_order(&self) {
+        self.live.keep_in_order(UnixTime::now());
     }
 
     /// The secrets that session tickets are made with.
@@ -289,12 +282,40 @@ impl<'d> OnDemandFiles<'d> {
     }
 }
 
-/// What came of a look at the files: a line for each certificate that was replaced, a mistake for
-/// each whose new files are no good.
-fn told(refreshed: &Refreshed, document: &Document) -> (Vec<String>, Vec<Diagnostic>) {
-    let replaced = refreshed.replaced.iter();
-    let replaced = replaced.map(|name| format!("~ certificate {name}"));
-    (replaced.collect(), mistakes(&refreshed.failed, document))
+/// What came of a look at the files of certificates.
+#[derive(Debug, Default)]
+pub struct Renewed {
+    /// A line for each certificate that is served from new files, or came, or went.
+    pub changes: Vec<String>,
+    /// A mistake for each whose new files are no good; the old ones go on being served.
+    pub failed: Vec<Diagnostic>,
+    /// Whether nothing but files of certificates changed.
+    pub is_all: bool,
+}
+
+impl Renewed {
+    fn of(refreshed: &Refreshed, document: &Document) -> Self {
+        for certificate in &refreshed.held {
+            tracing::info!(
+                %certificate,
+                "certificate_held: its new chain is shorter and may not be whole yet"
+            );
+        }
+        let all = [
+            ('~', &refreshed.replaced),
+            ('+', &refreshed.came),
+            ('-', &refreshed.went),
+        ];
+        let line = |sign, name| format!("{sign} certificate {name}");
+        let lines = all
+            .iter()
+            .flat_map(|(sign, names)| names.iter().map(move |name| line(sign, name)));
+        Self {
+            changes: lines.collect(),
+            failed: mistakes(&refreshed.failed, document),
+            is_all: false,
+        }
+    }
 }
 
 /// The secrets that session tickets are made with.
@@ -397,6 +418,7 @@ fn load(
                     .remedy(notice.warning.remedy())
             });
             let mut found: Vec<_> = notices.collect();
+            found.extend(unstapled(&store, document));
             found.extend(uncovered(&store, document));
             (Some(store), found)
         }
@@ -420,6 +442,20 @@ fn mistakes(failures: &[Failure], document: &Document) -> Vec<Diagnostic> {
 fn origins(told: usize, document: &Document) -> HashMap<&str, Origin> {
     let named = document.certificates.iter().filter(|_| told > 0);
     named.map(|one| (one.name.as_str(), one.origin)).collect()
+}
+
+/// The certificates that clients refuse without a staple, where nobody is asked for any.
+fn unstapled(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
+    let all = store.certificates();
+    let unstapled = all.filter(|(_, one)| document.ocsp.on().is_none() && one.details.must_staple);
+    let names: Vec<_> = unstapled.map(|(spec, _)| &spec.name).collect();
+    let origins = origins(names.len(), document);
+    let warn = |name: &&Arc<str>| {
+        let message = format!("certificate `{name}`: clients refuse it without a staple");
+        Diagnostic::warning("W-certificate", origins.get(&***name).copied(), message)
+            .remedy("take `ocsp: off` out")
+    };
+    names.iter().map(warn).collect()
 }
 
 /// The hosts of domains on TLS listeners that no certificate names, or not the one their domain
