@@ -17,7 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier as PlatformVerifier;
 
-use crate::error::Error;
+use crate::error::{Error, Warning};
 use crate::files::{self, ContentHash};
 use crate::load::{self, Source};
 use crate::peer::PeerRule;
@@ -81,6 +81,13 @@ pub struct ClientIdentity {
     pub chain: PathBuf,
     /// The PEM file with its private key.
     pub key: PathBuf,
+}
+
+impl ClientIdentity {
+    /// What an operator should hear about the key's file.
+    pub fn warning(&self) -> Option<Warning> {
+        load::key_warning(&self.key, files::mode(&self.key)?)
+    }
 }
 
 /// The configurations in use, one for each distinct setting.

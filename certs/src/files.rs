@@ -110,6 +110,12 @@ impl FileStamp {
     }
 }
 
+/// The permission bits of a file, if it is there.
+pub(crate) fn mode(path: &Path) -> Option<u32> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(metadata.mode() & 0o7777)
+}
+
 /// A file's content and its stamp, taken before the reading began: a change after it shows as a
 /// different stamp next time. The content is wiped when dropped, as it may be a key.
 pub(crate) struct FileContent {

@@ -4,6 +4,8 @@
 use cardea_tests::certificate::Authority;
 use cardea_tests::gateway::Site;
 use cardea_tests::tls::{self, server_config};
+use cardea_tests::wait;
+use cardea_tests::wire::Stream;
 use cardea_tests::{Gateway, Origin, origin};
 
 use crate::fixture::assert_refused;
@@ -160,6 +162,68 @@ fn changed_files_are_used_without_a_restart() {
     gateway.site().write("ca.pem", &new.pem());
     assert_eq!(gateway.reload().code, Some(0));
     assert_eq!(gateway.get("a.test", "/").text(), "secret");
+}
+
+/// Answers with whom the gateway showed itself to be: the certificates here name `old` or `new`.
+fn naming(connection: &mut origin::Connection) {
+    let shown = match connection.stream() {
+        Stream::Server(tls) => tls.conn.peer_certificates().map(|chain| chain[0].to_vec()),
+        _ => None,
+    };
+    let shown = shown.unwrap_or_default();
+    let has = |name: &str| {
+        shown
+            .windows(name.len())
+            .any(|part| part == name.as_bytes())
+    };
+    let name = if has("new.gateway.test") {
+        "new"
+    } else {
+        "old"
+    };
+    while connection.request().is_some() {
+        connection.answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{name}"
+        ));
+    }
+}
+
+#[test]
+fn the_gateways_own_certificate_is_rotated_without_being_asked() {
+    let (authority, clients) = (Authority::new("origins"), Authority::new("clients"));
+    let config = server_config(&authority.issue(&["origin.test"]), Some(&clients));
+    let origin = Origin::serve_tls(config, naming);
+    let site = Site::new();
+    authority.save(site.path(), "ca");
+    clients
+        .issue(&["old.gateway.test"])
+        .save(site.path(), "own");
+    let gateway = towards(
+        site,
+        &origin,
+        "{ ca: ca.pem, server_name: origin.test, certificate: own.pem, key: own.key }",
+    );
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("a.test", "/").text(), "old");
+    }
+    assert_eq!(origin.connections(), 1, "it is kept");
+    // The key, and a while later the certificate, as SPIFFE helpers write them.
+    let renewed = clients.issue(&["new.gateway.test"]);
+    gateway.site().write("own.key", &renewed.key_pem);
+    gateway
+        .stderr
+        .wait_for_line("does not belong to the certificate");
+    assert_eq!(client.get("a.test", "/").text(), "old");
+    gateway.site().write("own.pem", &renewed.chain_pem);
+    // On the connection of the same client, so the one kept to the origin is not used again.
+    wait::until_true("the new one is shown", || {
+        client.get("a.test", "/").text() == "new"
+    });
+    for _ in 0..5 {
+        assert_eq!(client.get("a.test", "/").text(), "new");
+        assert_eq!(gateway.get("a.test", "/").text(), "new");
+    }
 }
 
 #[test]

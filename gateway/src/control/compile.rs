@@ -69,7 +69,7 @@ impl Compiled {
         let secrets = secrets.map_or(&[][..], |secrets| secrets.files());
         let redis = self.redis.as_ref().map_or(&[][..], SharedRedis::files);
         let secrets = secrets.iter().chain(redis).cloned();
-        policies.chain(secrets)
+        policies.chain(secrets).chain(self.upstreams.files())
     }
 
     /// Whether a file of authorities, revocation lists or secrets holds something else by now, so

@@ -196,6 +196,147 @@ fn certificates_are_looked_at() {
     told("{ name: b, chain: b.pem, key: b.key }", 0, "a.test");
 }
 
+/// What `check` says of a certificate for `a.test` whose files a test has its way with.
+fn told_of_certificate(edit: impl FnOnce(&Site, &Authority)) -> Finished {
+    let site = Site::new();
+    let authority = Authority::new("someone");
+    authority.issue(&["a.test"]).save(site.path(), "a");
+    edit(&site, &authority);
+    let text = SOUND.replace(
+        "bind: [\"127.0.0.1:8080\"]",
+        "bind: [\"127.0.0.1:8080\"]\n    tls: {}",
+    );
+    let certificates = "certificates: [{ name: shop, chain: a.pem, key: a.key }]\n";
+    site.write("cardea.yaml", &format!("{text}{certificates}"));
+    site.cardea(&["check"])
+}
+
+#[test]
+fn certificates_that_cannot_be_served_are_told_with_a_remedy() {
+    let check = |edit: &dyn Fn(&Site, &Authority), told: &[&str]| {
+        let finished = told_of_certificate(edit);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        for part in [
+            &["error[E-certificate]", "certificate `shop`", "cardea.yaml:"],
+            told,
+        ]
+        .concat()
+        {
+            assert!(
+                finished.stderr.contains(part),
+                "{part}: {}",
+                finished.stderr
+            );
+        }
+    };
+    check(
+        &|site, authority| {
+            site.write("a.key", &authority.issue(&["a.test"]).key_pem);
+        },
+        &["does not belong to the certificate in", "requested with"],
+    );
+    check(
+        &|site, _| std::fs::remove_file(site.path().join("a.key")).expect("a key"),
+        &["cannot read", "a.key", "No such file"],
+    );
+    check(
+        &|site, _| {
+            std::fs::remove_file(site.path().join("a.pem")).expect("a chain");
+            std::fs::create_dir(site.path().join("a.pem")).expect("a directory");
+        },
+        &["is not a regular file", "Name the PEM file itself"],
+    );
+}
+
+#[test]
+fn certificates_that_are_served_nevertheless_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let check = |edit: &dyn Fn(&Site, &Authority), told: &[&str]| {
+        let finished = told_of_certificate(edit);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        for part in [&["warning[W-certificate]", "cardea.yaml:"], told].concat() {
+            assert!(
+                finished.stderr.contains(part),
+                "{part}: {}",
+                finished.stderr
+            );
+        }
+    };
+    let with_mode = |site: &Site, mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(site.path().join("a.key"), mode).expect("a key");
+    };
+    check(
+        &|site, _| with_mode(site, 0o644),
+        &["everyone can read", "(mode 0644)", "chmod"],
+    );
+    check(
+        &|site, _| with_mode(site, 0o662),
+        &["others than its owner can write", "(mode 0662)"],
+    );
+    check(
+        &|site, authority| {
+            let past = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            authority
+                .issue_until(&["a.test"], past)
+                .save(site.path(), "a");
+        },
+        &["it expired on"],
+    );
+    check(
+        &|site, authority| {
+            let must_staple = authority.issue_with(&["a.test"], |params| {
+                let oid = [1, 3, 6, 1, 5, 5, 7, 1, 24];
+                let feature = vec![0x30, 3, 2, 1, 5];
+                let feature = rcgen::CustomExtension::from_oid_content(&oid, feature);
+                params.custom_extensions.push(feature);
+            });
+            must_staple.save(site.path(), "a");
+        },
+        &["it names no responder"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_tls_to_upstreams_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let site = Site::new();
+    let with = |tls: &str| SOUND.replace("3000\"] }", &format!("3000\"], tls: {tls} }}"));
+    site.write(
+        "cardea.yaml",
+        &with("{ verify: off, allow: [{ dns: a.test }] }"),
+    );
+    let finished = site.cardea(&["check"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished.stderr.contains("nobody looks at `allow`"),
+        "{finished:?}"
+    );
+
+    let authority = Authority::new("someone");
+    authority.issue(&["own.test"]).save(site.path(), "own");
+    authority.save(site.path(), "ca");
+    site.write(
+        "cardea.yaml",
+        &with("{ ca: ca.pem, certificate: own.pem, key: own.key }"),
+    );
+    let finished = site.cardea(&["check", "--strict"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let mode = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(site.path().join("own.key"), mode).expect("a key");
+    let finished = site.cardea(&["check"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for part in [
+        "W-upstream-key",
+        "upstream `app`",
+        "others than its owner can write",
+    ] {
+        assert!(finished.stderr.contains(part), "{part}: {finished:?}");
+    }
+}
+
 #[test]
 fn includes_report_their_own_file() {
     let site = Site::new();

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use cardea_certs::client::ClientConfigs;
+use cardea_certs::client::{ClientConfigs, ClientIdentity};
 use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document};
 use cardea_config::origin::Origin;
@@ -29,6 +30,8 @@ pub struct Upstreams {
     resolver: ResolverSettings,
     alarm: Arc<Alarm>,
     tls: Arc<ClientConfigs>,
+    /// The files of authorities, certificates and keys that they were compiled from.
+    files: Arc<[PathBuf]>,
 }
 
 impl Upstreams {
@@ -55,8 +58,11 @@ impl Upstreams {
         }
         let resolver = resolver(&document.resolver);
         let is_refused = found.iter().any(Diagnostic::is_error);
+        let secure = document.upstreams.values();
+        let secure = secure.filter_map(|upstream| upstream.tls.as_deref());
         let upstreams = (!is_refused).then(|| Self {
             tls: clients,
+            files: secure.flat_map(files).collect(),
             ..Self::from_settings(previous, compiled, resolver)
         });
         (upstreams, found)
@@ -83,7 +89,13 @@ impl Upstreams {
             resolver,
             alarm,
             tls: Arc::default(),
+            files: Arc::default(),
         }
+    }
+
+    /// The files of authorities, certificates and keys that they were compiled from.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().cloned()
     }
 
     /// The upstream of a name.
@@ -123,6 +135,13 @@ impl Check<'_> {
 
     fn tls(&mut self, upstream: &model::Upstream, clients: &ClientConfigs) -> Option<TlsClient> {
         let tls = upstream.tls.as_deref()?;
+        let identity = super::tls::identity(tls);
+        if let Some(warning) = identity.as_ref().and_then(ClientIdentity::warning) {
+            let message = format!("upstream `{}`: {warning}", self.name);
+            let warning = Diagnostic::warning("W-upstream-key", Some(self.origin), message)
+                .remedy(warning.remedy());
+            self.found.push(warning);
+        }
         match super::tls::compile(tls, protocol(upstream.protocol), clients) {
             Ok(client) => Some(client),
             Err(error) => {
@@ -200,6 +219,11 @@ fn protocol(protocol: model::UpstreamProtocol) -> Protocol {
         model::UpstreamProtocol::Http1 => Protocol::Http1,
         model::UpstreamProtocol::Http2 => Protocol::Http2,
     }
+}
+
+fn files(tls: &model::UpstreamTls) -> impl Iterator<Item = PathBuf> {
+    let files = [&tls.ca, &tls.certificate, &tls.key].into_iter().flatten();
+    files.map(PathBuf::from)
 }
 
 fn settings(

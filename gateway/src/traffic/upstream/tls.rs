@@ -22,18 +22,10 @@ pub(super) fn compile(
         (Verify::Full, Some(ca)) => client::Verify::Authorities(ca.into()),
         (Verify::Full, None) => client::Verify::Platform,
     };
-    let identity = match (&settings.certificate, &settings.key) {
-        (Some(certificate), Some(key)) => Some(ClientIdentity {
-            chain: certificate.into(),
-            key: key.into(),
-        }),
-        // Half an identity is refused when the document is read.
-        _ => None,
-    };
     let mut client = ClientSettings {
         verify,
         allow: settings.allow.iter().map(peer::rule).collect(),
-        identity,
+        identity: identity(settings),
         alpn: vec![b"http/1.1".to_vec()],
         versions: versions(&settings.versions),
     };
@@ -48,6 +40,18 @@ pub(super) fn compile(
         config: configs.config(&client)?,
         http1,
     })
+}
+
+/// Who the gateway is to endpoints that ask.
+pub(super) fn identity(settings: &UpstreamTls) -> Option<ClientIdentity> {
+    match (&settings.certificate, &settings.key) {
+        (Some(certificate), Some(key)) => Some(ClientIdentity {
+            chain: certificate.into(),
+            key: key.into(),
+        }),
+        // Half an identity is refused when the document is read.
+        _ => None,
+    }
 }
 
 fn versions(allowed: &[TlsVersion]) -> Versions {
