@@ -423,7 +423,7 @@ impl Socket {
         if self.stream.poll_read_ready(&mut cx).is_pending() {
             return false;
         }
-        !matches!(self.peek(), Err(error) if error.kind() == ErrorKind::WouldBlock)
+        !matches!(self.peek_byte(), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Whether the peer has closed the connection, as far as reading a flag tells.
@@ -432,14 +432,14 @@ impl Socket {
         if self.stream.poll_read_ready(&mut cx).is_pending() {
             return false;
         }
-        match self.peek() {
+        match self.peek_byte() {
             Ok(bytes) => bytes == 0,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
         }
     }
 
     /// Looks whether there is a byte, without taking it.
-    fn peek(&self) -> io::Result<usize> {
+    fn peek_byte(&self) -> io::Result<usize> {
         self.stream.try_io(Interest::READABLE, || {
             let mut byte = [0];
             Ok(rustix::net::recv(&self.stream, &mut byte, RecvFlags::PEEK)?.0)
@@ -453,7 +453,7 @@ impl Socket {
             if self.stream.poll_read_ready(cx).is_pending() {
                 return Poll::Pending;
             }
-            match self.peek() {
+            match self.peek_byte() {
                 // The flag was old and is down now.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),
