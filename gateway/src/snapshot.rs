@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use cardea_acme::{Challenges, OnDemand};
@@ -187,7 +187,19 @@ pub struct WorkerSnapshot {
     published: Arc<Published>,
     generation: Cell<u64>,
     held: RefCell<Rc<HeldSnapshot>>,
+    /// The one before, for connections of listeners that it had: the kernel may have accepted them
+    /// before anybody could tell it not to.
+    before: RefCell<Option<Before>>,
 }
+
+#[derive(Debug)]
+struct Before {
+    snapshot: Rc<HeldSnapshot>,
+    since: Instant,
+}
+
+/// How long the snapshot before is kept for connections that come late.
+const LATE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A snapshot with a reference count of the worker's own: an exchange that keeps it writes to no
 /// memory that another worker reads.
@@ -209,6 +221,7 @@ impl WorkerSnapshot {
         Self {
             generation: Cell::new(snapshot.generation),
             held: RefCell::new(Rc::new(HeldSnapshot(snapshot))),
+            before: RefCell::new(None),
             published,
         }
     }
@@ -219,8 +232,38 @@ impl WorkerSnapshot {
         if latest != self.generation.get() {
             let snapshot = self.published.load();
             self.generation.set(snapshot.generation);
-            self.held.replace(Rc::new(HeldSnapshot(snapshot)));
+            let before = self.held.replace(Rc::new(HeldSnapshot(snapshot)));
+            self.before.replace(Some(Before {
+                snapshot: before,
+                since: Instant::now(),
+            }));
         }
         Rc::clone(&self.held.borrow())
+    }
+
+    /// The snapshot to serve a listener's connections by: the one in force, or for a while the one
+    /// before, if only that has the listener.
+    pub fn of(&self, listener: ListenerId) -> Rc<HeldSnapshot> {
+        let now = self.load();
+        if now.listener(listener).is_some() {
+            return now;
+        }
+        let before = self.before.borrow();
+        let before = before.as_ref().map(|before| &before.snapshot);
+        match before.filter(|before| before.listener(listener).is_some()) {
+            Some(before) => Rc::clone(before),
+            None => now,
+        }
+    }
+
+    /// Lets the snapshot before go once nobody can come late for it.
+    pub fn forget(&self) {
+        let mut before = self.before.borrow_mut();
+        if before
+            .as_ref()
+            .is_some_and(|it| it.since.elapsed() > LATE_TIME_MAX)
+        {
+            *before = None;
+        }
     }
 }

@@ -170,7 +170,7 @@ fn versions_and_alpn() {
     for version in [&TLS12, &TLS13] {
         let tls = ClientTls {
             versions: &[version],
-            alpn: &["h2", "http/1.1"],
+            alpn: &["http/1.1"],
             ..ClientTls::trusting(&secure.authority)
         };
         let mut client = secure
@@ -179,6 +179,14 @@ fn versions_and_alpn() {
         assert_eq!(client.tls().protocol_version(), Some(version.version));
         assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
         assert_eq!(client.get("a.test", "/").status, 200);
+        // HTTP/2 is preferred, whatever the client's order.
+        let both = ClientTls {
+            alpn: &["http/1.1", "h2"],
+            ..tls
+        };
+        let client = secure.connect(&both.config(), "a.test");
+        let client = client.expect("a handshake");
+        assert_eq!(client.tls().alpn_protocol(), Some(&b"h2"[..]));
     }
     // A client without ALPN speaks HTTP/1.1; one that wants something else is refused.
     assert_eq!(secure.client("a.test").get("a.test", "/").status, 200);

@@ -273,7 +273,6 @@ fn malformed_request_lines() {
         "version_unsupported",
     );
     refusals.check(
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         505,
         "version_unsupported",
     );

@@ -111,7 +111,7 @@ impl Authority {
     /// # Panics
     /// If the certificate cannot be made.
     #[track_caller]
-    pub fn issue_with(&self, kind: &'static SignatureAlgorithm, names: &[&str]) -> Identity {
+    pub fn issue_of(&self, kind: &'static SignatureAlgorithm, names: &[&str]) -> Identity {
         let key = KeyPair::generate_for(kind).expect("a key");
         let end = SystemTime::now() + Duration::from_secs(30 * 86_400);
         self.sign_for(&key, &params(names, end))

@@ -84,12 +84,16 @@ pub async fn serve(
     mut socket: Socket,
     mut client: Client,
 ) {
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(listener);
     let Some(plan) = snapshot.listener(listener).cloned() else {
         return;
     };
     drop(snapshot);
     let ticket = Rc::new(Ticket::new(listener, socket.timer().handle()));
+    if worker.snapshot.load().listener(listener).is_none() {
+        // It came as its listener went: it is served, once.
+        ticket.release();
+    }
     let open = worker.open_connection(&plan, &ticket);
     let introduced = proxy_header::introduce(&worker, &plan, &socket, &mut client).await;
     if introduced.is_err() {

@@ -141,7 +141,7 @@ async fn accept(worker: Rc<Worker>, id: ListenerId, listener: Rc<TcpListener>) {
 /// Serves an accepted connection here, or on the worker with the fewest if this one has far more
 /// than its share. Beyond the listener's limit it is closed at once.
 fn place(worker: &Rc<Worker>, id: ListenerId, stream: TcpStream, peer: SocketAddr) {
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(id);
     if let Some(plan) = snapshot.listener(id)
         && plan.open.load(Ordering::Relaxed) >= plan.connections_max
     {

@@ -204,6 +204,7 @@ async fn keep_house(worker: Rc<Worker>) {
         interval.tick().await;
         worker.log.flush();
         worker.pool.sweep();
+        worker.snapshot.forget();
         worker.metrics.set_pool_idle(worker.pool.len());
         worker.metrics.set_buffers_in_use(worker.buffers.in_use());
     }

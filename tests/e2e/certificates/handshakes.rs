@@ -268,7 +268,7 @@ fn a_client_chooses_the_kind_of_key() {
     for name in ["exact", "wild", "main"] {
         authority.issue(&["a.test"]).save(site.path(), name);
     }
-    let rsa = authority.issue_with(&rcgen::PKCS_RSA_SHA256, &["a.test"]);
+    let rsa = authority.issue_of(&rcgen::PKCS_RSA_SHA256, &["a.test"]);
     rsa.save(site.path(), "rsa");
     let gateway = site.start(&config, &[("origin", &Origin::echo().address())]);
     for (offered, chosen) in [

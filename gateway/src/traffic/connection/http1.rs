@@ -93,7 +93,7 @@ impl Http1<'_> {
             if self.inbound.is_empty() && !self.wait().await {
                 return self.unasked();
             }
-            let snapshot = self.worker.snapshot.load();
+            let snapshot = self.worker.snapshot.of(self.ticket.listener());
             let Some(plan) = snapshot.listener(self.ticket.listener()) else {
                 return Close::Orderly;
             };
@@ -118,7 +118,7 @@ impl Http1<'_> {
 
     /// Waits for the first byte of a request; false when there is none to come.
     async fn wait(&mut self) -> bool {
-        let snapshot = self.worker.snapshot.load();
+        let snapshot = self.worker.snapshot.of(self.ticket.listener());
         let Some(plan) = snapshot.listener(self.ticket.listener()) else {
             return false;
         };
@@ -305,7 +305,7 @@ const PREFACE_LINE_BYTES: usize = b"PRI * HTTP/2.0".len();
 
 /// Tells a client that speaks HTTP to a TLS listener what it did: an alert it would not read.
 pub async fn refuse_plain(worker: &Worker, ticket: &Ticket, socket: &Socket) {
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(ticket.listener());
     let rendered = respond::render(*Reply::new(Reason::PlainHttp), &snapshot.style, None, None);
     let end = ClientEnd::Http1(socket, Version::Http11);
     let client = ClientSide::farewell(end, ticket);

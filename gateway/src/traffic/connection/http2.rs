@@ -45,7 +45,7 @@ pub async fn serve(
     client: Client,
     received: Inbound,
 ) {
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(ticket.listener());
     let Some(plan) = snapshot.listener(ticket.listener()) else {
         return;
     };
@@ -152,6 +152,9 @@ struct Reader {
 
 impl Driver<'_> {
     async fn run(&mut self, reader: &mut Reader) -> End {
+        if self.caller.ticket.is_released() {
+            self.announce();
+        }
         let mut reading = pin!(self.read(reader));
         let mut writing = pin!(write(self.hub, self.socket, self.waits.write));
         poll_fn(|cx| {
@@ -336,7 +339,7 @@ impl Driver<'_> {
     /// Counts a rule that the client broke.
     fn count_fault(&self, fault: Fault) {
         let worker = self.hub.worker();
-        let snapshot = worker.snapshot.load();
+        let snapshot = worker.snapshot.of(self.caller.ticket.listener());
         if let Some(plan) = snapshot.listener(self.caller.ticket.listener()) {
             worker.metrics.http2_fault(plan.slot.id(), fault);
         }

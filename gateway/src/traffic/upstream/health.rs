@@ -85,7 +85,7 @@ pub enum CheckError {
     #[error("the connection ended without an answer")]
     Unanswered,
     /// The answer is no HTTP, or its head is out of bounds.
-    #[error("the answer is not valid")]
+    #[error("the answer is not valid HTTP")]
     Malformed,
     /// The endpoint, or the service asked about, says that it does not serve.
     #[error("the service does not serve")]

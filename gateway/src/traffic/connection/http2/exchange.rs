@@ -35,7 +35,7 @@ pub(super) fn begin(
     text: Vec<u8>,
 ) {
     let worker = hub.worker();
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(caller.ticket.listener());
     let Some(plan) = snapshot.listener(caller.ticket.listener()) else {
         worker.buffers.give_output(text);
         hub.act(|codec| codec.reset(id, ErrorCode::REFUSED_STREAM));
@@ -139,7 +139,7 @@ async fn serve(
 ) {
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
-    let snapshot = worker.snapshot.load();
+    let snapshot = worker.snapshot.of(caller.ticket.listener());
     let code = match snapshot.listener(caller.ticket.listener()) {
         None => {
             worker.give_request(request);

@@ -105,15 +105,27 @@ async fn an_http_check_passes_by_its_status() {
     )
     .await;
     check(&["HTTP/1.1 302 Found\r\n\r\n"], Err("the status is 302")).await;
-    check(&["HTTP/2 200 OK\r\n\r\n"], Err("the answer is not HTTP/1")).await;
-    check(&["HTTP/1.1 20 OK\r\n\r\n"], Err("the answer is not HTTP/1")).await;
-    check(&["HTTP/1.1 2000\r\n\r\n"], Err("the answer is not HTTP/1")).await;
     check(
-        &["SSH-2.0-OpenSSH_9.2\r\n"],
-        Err("the answer is not HTTP/1"),
+        &["HTTP/2 200 OK\r\n\r\n"],
+        Err("the answer is not valid HTTP"),
     )
     .await;
-    check(&["HTTP/1.1 200"], Err("the answer is not HTTP/1")).await;
+    check(
+        &["HTTP/1.1 20 OK\r\n\r\n"],
+        Err("the answer is not valid HTTP"),
+    )
+    .await;
+    check(
+        &["HTTP/1.1 2000\r\n\r\n"],
+        Err("the answer is not valid HTTP"),
+    )
+    .await;
+    check(
+        &["SSH-2.0-OpenSSH_9.2\r\n"],
+        Err("the answer is not valid HTTP"),
+    )
+    .await;
+    check(&["HTTP/1.1 200"], Err("the answer is not valid HTTP")).await;
     check(&[], Err("the connection ended without an answer")).await;
 }
 
