@@ -272,10 +272,26 @@ fn malformed_request_lines() {
         505,
         "version_unsupported",
     );
-    refusals.check(
-        505,
-        "version_unsupported",
-    );
+}
+
+#[test]
+fn a_preface_where_http2_is_off_and_one_that_comes_late() {
+    let origin = Origin::echo();
+    let listeners = r#"
+listeners:
+  - { name: web, bind: ["127.0.0.1:0"], http2: { cleartext: false } }
+"#;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let gateway = plain_with(&origin, listeners);
+    let refusal = gateway.ask(preface);
+    assert_refused(&refusal, 505, "version_unsupported", preface);
+    // On a connection that has served HTTP/1.1 already it is a request like any other.
+    let refusals = Refusals::start();
+    let late = format!("{}{preface}", get("a.test", "/", ""));
+    let mut client = refusals.plain.client();
+    client.send(late);
+    assert_eq!(client.response().status, 200);
+    assert_refused(&client.response(), 505, "version_unsupported", preface);
 }
 
 #[test]
