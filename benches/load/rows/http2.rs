@@ -112,6 +112,8 @@ fn ask(running: &Running<'_>, load: &Load, count: u64) -> Result<Answered> {
         // As much as a browser allows: windows must not be what is measured.
         .arg("--window-bits=20")
         .arg("--connection-window-bits=24")
+        // Not every proxy takes the name without the port for the same host.
+        .arg(format!("--header=:authority: {DOMAIN}"))
         .arg(format!("https://{DOMAIN}:{port}{}", load.path))
         .output()
         .context("h2load (Debian: nghttp2-client)")?;

@@ -251,6 +251,11 @@ impl Connection {
         !matches!(self.expected, Expected::Frame | Expected::Payload(_))
     }
 
+    /// Whether the peer has said anything yet.
+    pub fn has_begun(&self) -> bool {
+        self.expected != Expected::Preface
+    }
+
     /// Whether the peer speaks of tunnels (RFC 8441 section 3).
     pub fn has_tunnels(&self) -> bool {
         self.peer.has_tunnels

@@ -83,6 +83,7 @@ faults! {
     FieldBomb "field_bomb" ENHANCE_YOUR_CALM "a field block expands to far more than allowed"
     ControlFlood "control_flood" ENHANCE_YOUR_CALM "too many frames that ask for nothing"
     ResetFlood "reset_flood" ENHANCE_YOUR_CALM "too many streams were reset"
+    Stalled "stalled" ENHANCE_YOUR_CALM "a field block was begun and not ended in time"
     OutputFlood "output_flood" ENHANCE_YOUR_CALM "the peer asks for answers that it does not read"
 }
 

@@ -315,6 +315,11 @@ impl Pace {
         timer.set(direction, self.progress);
     }
 
+    /// Counts progress that nobody waited for.
+    pub fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
     /// Counts progress; false when the average fell below the least rate. A peer has one whole
     /// progress period before the rate is looked at.
     pub fn keeps_up(&mut self, timer: &Timer, bytes: usize) -> bool {

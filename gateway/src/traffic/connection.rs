@@ -100,13 +100,16 @@ pub async fn serve(
         return;
     }
     if plan.tls.is_some() {
-        let met = handshake::make(&worker, &plan, &mut socket, &mut client).await;
+        // In boxes, as everything that has an end: a connection that waits for its next request has
+        // room for that alone.
+        let making = handshake::make(&worker, &plan, &mut socket, &mut client);
+        let met = Box::pin(making).await;
         if let Err(end) = met {
             worker.metrics.handshake_finished(plan.slot.id(), end);
             if end == HandshakeEnd::PlainHttp {
                 http1::refuse_plain(&worker, &ticket, &socket).await;
             }
-            handshake::part(&socket, end).await;
+            Box::pin(handshake::part(&socket, end)).await;
             return;
         }
     }
@@ -117,7 +120,8 @@ pub async fn serve(
         false => http1::serve(&worker, &ticket, &socket, &client).await,
     };
     if let Some(received) = received {
-        http2::serve(&worker, ticket, socket, client, received).await;
+        // In a box: most connections have no use for its room.
+        Box::pin(http2::serve(&worker, ticket, socket, client, received)).await;
     }
     drop(open);
 }

@@ -193,7 +193,8 @@ impl Attempt<'_> {
             Link::Own(connection, is_reused) => {
                 self.run_alone(exchange, body, connection, is_reused).await
             }
-            Link::Shared(stream) => self.run_among_others(exchange, body, &stream).await,
+            // What is rare is in boxes, for every connection has room for what is not.
+            Link::Shared(stream) => Box::pin(self.run_among_others(exchange, body, &stream)).await,
         }
     }
 
@@ -293,7 +294,7 @@ impl Attempt<'_> {
         if self.outgoing.is_whole {
             return self.respond(exchange, origin, inbound, Some(body)).await;
         }
-        self.both_ways(exchange, body, origin, inbound).await
+        Box::pin(self.both_ways(exchange, body, origin, inbound)).await
     }
 
     /// Streams the rest of the request's body while the response may already be coming.
@@ -363,9 +364,8 @@ impl Attempt<'_> {
                 .await?;
             exchange.upstream.first_byte = Some(exchange.started.elapsed());
             if is_tunnel(origin, self.outgoing.is_upgrade, response.status) {
-                return self
-                    .tunnel(exchange, origin, inbound, head, response, from_client)
-                    .await;
+                let tunnel = self.tunnel(exchange, origin, inbound, head, response, from_client);
+                return Box::pin(tunnel).await;
             }
             let length = head.content_length();
             let framing = match (origin, is_end, length) {

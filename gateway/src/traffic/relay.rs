@@ -4,7 +4,11 @@
 //! Must not: read from the origin what the client has not taken (backpressure is not reading), or
 //! end a body cleanly that the origin cut short.
 
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::pin::pin;
+use std::task::Poll;
 
 use cardea_http1::Framing;
 
@@ -127,7 +131,7 @@ impl Relay<'_> {
                 Ok(None) if !self.body.is_done() => {
                     let room = stream.room(&mut self.pace).await;
                     room.map_err(|error| client_fault(&error))?;
-                    self.body.next(&self.worker.buffers).await
+                    self.next_unless_reset(stream).await?
                 }
                 other => other,
             };
@@ -141,9 +145,27 @@ impl Relay<'_> {
             let sent = stream.send(piece, is_last, &mut self.pace).await;
             sent.map_err(|error| client_fault(&error))?;
             if is_last {
+                // Asking gives the piece back, so that the connection can be used again.
+                let _ = self.body.next_received();
                 return Ok(());
             }
         }
+    }
+
+    /// The next piece, unless the client gives the stream up meanwhile: then nobody waits for it.
+    async fn next_unless_reset(
+        &mut self,
+        stream: &Stream,
+    ) -> Result<Result<Option<Range<usize>>, BodyError>, Reason> {
+        let mut receiving = pin!(self.body.next(&self.worker.buffers));
+        poll_fn(|cx| match receiving.as_mut().poll(cx) {
+            Poll::Ready(received) => Poll::Ready(Ok(received)),
+            Poll::Pending if stream.poll_reset(cx).is_ready() => {
+                Poll::Ready(Err(Reason::ClientClosed))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// Puts what was received with the head behind it.
@@ -162,11 +184,7 @@ impl Relay<'_> {
         Ok(())
     }
 
-    async fn send_piece(
-        &mut self,
-        socket: &Socket,
-        piece: std::ops::Range<usize>,
-    ) -> Result<(), Reason> {
+    async fn send_piece(&mut self, socket: &Socket, piece: Range<usize>) -> Result<(), Reason> {
         let piece = self.body.piece(piece);
         self.sent += piece.len() as u64;
         self.out.clear();

@@ -291,7 +291,13 @@ impl Driver<'_> {
         match self.leaving.get() {
             Leaving::No if self.caller.ticket.is_released() => self.announce(),
             Leaving::Announced => self.end(),
-            _ if self.awaited.get() == Awaited::Head => return Some(End::Orderly),
+            _ if self.awaited.get() == Awaited::Head => {
+                let has_begun = self.hub.codec().has_begun();
+                return Some(match has_begun {
+                    true => End::Fault(Fault::Stalled),
+                    false => End::Orderly,
+                });
+            }
             _ if self.hub.is_empty() => {
                 self.end();
                 return Some(End::Orderly);

@@ -35,7 +35,7 @@ impl Attempt<'_> {
             }
         };
         let may_share = settings.may_share();
-        if may_share && let Some(stream) = self.shared_stream(exchange).await {
+        if may_share && let Some(stream) = Box::pin(self.shared_stream(exchange)).await {
             reused();
             return Ok(Link::Shared(stream));
         }
@@ -46,7 +46,7 @@ impl Attempt<'_> {
             return Ok(Link::Own(connection, true));
         }
         let connecting = may_share.then(|| worker.shared.begin_connecting(self.endpoint.id));
-        let connection = self.connect(exchange).await?;
+        let connection = Box::pin(self.connect(exchange)).await?;
         if !connection.is_http2 {
             return Ok(Link::Own(connection, false));
         }

@@ -134,11 +134,9 @@ impl Stream {
             let rest = bytes.get(sent..).unwrap_or_default();
             let taken = self.send_now(rest, is_end)?;
             sent += taken;
+            pace.add(taken);
             if sent == bytes.len() {
                 return Ok(());
-            }
-            if !pace.keeps_up(&self.timer, taken) {
-                return Err(ErrorKind::TimedOut.into());
             }
             self.room_for(bytes.len() - sent, pace).await?;
         }
@@ -439,11 +437,14 @@ impl StreamBody {
 
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Range<usize>>, BodyError> {
-        let mut is_first = true;
+        let mut has_waited = false;
         loop {
             if let Some(piece) = self.next_received()? {
-                let bytes = if is_first { 0 } else { piece.len() };
-                return match self.pace.keeps_up(&self.stream.timer, bytes) {
+                if !has_waited {
+                    self.pace.add(piece.len());
+                    return Ok(Some(piece));
+                }
+                return match self.pace.keeps_up(&self.stream.timer, piece.len()) {
                     true => Ok(Some(piece)),
                     false => Err(BodyError::TooSlow),
                 };
@@ -454,7 +455,7 @@ impl StreamBody {
             if self.kind == Kind::Body {
                 self.pace.arm(&self.stream.timer, Direction::Read);
             }
-            is_first = false;
+            has_waited = true;
             let stream = &self.stream;
             poll_fn(|cx| stream.poll_received(cx)).await?;
         }
