@@ -21,7 +21,7 @@ mod renewal;
 mod stapling;
 
 /// Three certificates: `a.test`, `*.w.test` and the default one for `default.test`.
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 listeners:
   - { name: secure, bind: ["127.0.0.1:0"], tls: {} }
 certificates:
@@ -45,7 +45,7 @@ impl Secure {
         Self::with(CONFIG)
     }
 
-    fn with(config: &str) -> Self {
+    pub(crate) fn with(config: &str) -> Self {
         Self::before(config, Origin::echo())
     }
 

@@ -16,6 +16,7 @@ mod deadlines;
 mod differential;
 mod forwarding;
 mod harness;
+mod http2;
 mod observation;
 mod origins;
 mod policy;

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod client;
 pub mod gateway;
 pub mod haproxy;
+pub mod http2;
 pub mod message;
 pub mod name_server;
 pub mod named;
