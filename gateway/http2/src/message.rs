@@ -155,13 +155,14 @@ impl Scribe {
     ) {
         // As a line: the name, a colon and a space, the value, its end.
         self.bytes += name.len() as u64 + value.len() as u64 + 4;
-        self.count += 1;
+        // Pseudo-header fields are no fields of the message; each comes at most once.
+        self.count += u32::from(name.first() != Some(&b':'));
         if self.fault.is_some() {
             return;
         }
         let taken = if self.bytes > u64::from(size.bytes_max) {
             Err(MessageFault::TooLarge)
-        } else if self.count > size.count_max.saturating_add(PSEUDO_MAX) {
+        } else if self.count > size.count_max {
             Err(MessageFault::TooMany)
         } else if name.first() == Some(&b':') {
             self.pseudo_field(part, name, value)
@@ -367,9 +368,6 @@ impl Scribe {
 
 /// Room that is kept for the next list.
 const BYTES_KEPT: usize = 1024;
-
-/// Pseudo-header fields that a request can have; they count as fields nowhere else.
-const PSEUDO_MAX: u32 = 5;
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_uppercase() || is_plain(byte)
