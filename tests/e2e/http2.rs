@@ -17,6 +17,8 @@ use crate::fixture::{assert_refused, plain, plain_with};
 mod attacks;
 mod floods;
 mod going;
+mod grpc;
+mod origins;
 mod policies;
 
 /// A client of HTTP/2 without TLS.

@@ -1,9 +1,10 @@
-//! The tools a user would use: curl, wrk, openssl, sslyze. `.ci/setup` installs them.
+//! The tools a user would use: curl, wrk, openssl, sslyze, gRPC for Python. `.ci/setup` installs them.
 //!
 //! Must not: be skipped when they are missing; the set-up is part of the tests.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{Finished, command, run, run_on};
 
@@ -72,15 +73,28 @@ pub fn s_client_told(address: SocketAddr, arguments: &[&str], file: &Path) -> Fi
 /// If sslyze is missing or does not end.
 #[track_caller]
 pub fn sslyze(arguments: &[&str]) -> Finished {
-    let tools = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../target/tools/sslyze/bin/sslyze"
-    );
+    let sslyze = installed("sslyze/bin/sslyze");
+    run(&mut command(sslyze, arguments))
+}
+
+/// Python with gRPC, to be run with these arguments.
+///
+/// # Panics
+/// If it is missing.
+#[track_caller]
+pub fn python_with_grpc(arguments: &[&str]) -> Command {
+    command(installed("grpcio/bin/python3"), arguments)
+}
+
+/// What `.ci/setup` installed for the tests alone.
+#[track_caller]
+fn installed(name: &str) -> String {
+    let tool = format!("{}/../target/tools/{name}", env!("CARGO_MANIFEST_DIR"));
     assert!(
-        std::path::Path::new(tools).exists(),
-        "{tools} is missing: run `.ci/setup`"
+        Path::new(&tool).exists(),
+        "{tool} is missing: run `.ci/setup`"
     );
-    run(&mut command(tools, arguments))
+    tool
 }
 
 /// Runs wrk with these arguments.

@@ -1,0 +1,171 @@
+//! gRPC by its usual implementation on both sides: calls of every kind pass, and what the gateway has
+//! to say by itself is said in words that a client of gRPC understands.
+
+use std::io::pipe;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::thread;
+
+use cardea_tests::Gateway;
+use cardea_tests::certificate::Authority;
+use cardea_tests::gateway::Site;
+use cardea_tests::process::{Process, run, run_on};
+use cardea_tests::tool::python_with_grpc;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/calls.py");
+
+/// A gateway in front of a server of gRPC: the listener `web` without TLS, `secure` with it.
+struct Calls {
+    server: Process,
+    address: SocketAddr,
+    gateway: Gateway,
+    ca: String,
+}
+
+const CONFIG: &str = r#"
+listeners:
+  - { name: web, bind: ["127.0.0.1:0"] }
+  - { name: secure, bind: ["127.0.0.1:0"], tls: {} }
+certificates:
+  - { name: main, chain: main.pem, key: main.key, default: true }
+upstreams:
+  calls: { endpoints: ["<calls>"], protocol: http2 }
+domains:
+  - hosts: [a.test]
+    routes:
+"#;
+
+impl Calls {
+    /// With these routes.
+    fn start(routes: &str) -> Self {
+        let server = Process::start(&mut python_with_grpc(&[SCRIPT, "serve"]));
+        let port = server.stdout.wait_for("its port", |text| {
+            text.strip_prefix("port ")?.trim().parse::<u16>().ok()
+        });
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let site = Site::new();
+        let authority = Authority::new("clients trust this");
+        authority.issue(&["a.test"]).save(site.path(), "main");
+        let ca = authority.save(site.path(), "authority");
+        let gateway = site.start(&format!("{CONFIG}{routes}"), &[("calls", &address)]);
+        Self {
+            server,
+            address,
+            gateway,
+            ca: ca.display().to_string(),
+        }
+    }
+
+    fn target(&self, listener: &str) -> (String, String) {
+        let certificate = if listener == "secure" { &self.ca } else { "-" };
+        let address = self.gateway.listener(listener).to_string();
+        (address, certificate.to_owned())
+    }
+
+    /// What a client gets out of a scenario.
+    #[track_caller]
+    fn call(&self, listener: &str, scenario: &str) -> String {
+        let (address, certificate) = self.target(listener);
+        let arguments = [SCRIPT, "call", &address, &certificate, scenario];
+        let finished = run(&mut python_with_grpc(&arguments));
+        assert_eq!(finished.code, Some(0), "{scenario}: {}", finished.stderr);
+        finished.stdout
+    }
+
+    #[track_caller]
+    fn check(&self, scenario: &str, expected: &str) {
+        for listener in ["web", "secure"] {
+            assert_eq!(
+                self.call(listener, scenario),
+                expected,
+                "{scenario} on {listener}"
+            );
+        }
+    }
+}
+
+const TO_CALLS: &str = "      - { to: calls }\n";
+
+#[test]
+fn calls_of_every_kind_pass() {
+    let calls = Calls::start(TO_CALLS);
+    calls.check("unary", "b'hello' key last b'\\x00\\xff'\n");
+    calls.check("collect", "2890\n");
+    calls.check("stream", "1000 b'999'\n");
+    calls.check("converse", "b'ONE'\nb'TWO'\nb'THREE'\n");
+    calls.check("large", "True\n");
+}
+
+#[test]
+fn a_status_arrives_with_its_message_and_trailers() {
+    let calls = Calls::start(TO_CALLS);
+    calls.check("fail", "FAILED_PRECONDITION 'not so: 50 % \\xfc' failed\n");
+}
+
+#[test]
+fn a_deadline_ends_the_call_at_the_server_too() {
+    let calls = Calls::start(TO_CALLS);
+    calls.check("deadline", "DEADLINE_EXCEEDED\nTrue\n");
+    calls.server.stdout.wait_for("both calls to end", |text| {
+        (text.matches("cancelled").count() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_cancelled_call_ends_at_the_server() {
+    let calls = Calls::start(TO_CALLS);
+    let (address, certificate) = calls.target("web");
+    let (reader, writer) = pipe().expect("a pipe");
+    let calling = thread::spawn(move || {
+        let arguments = [SCRIPT, "call", &address, &certificate, "cancel"];
+        run_on(&mut python_with_grpc(&arguments), Stdio::from(reader))
+    });
+    calls.server.stdout.wait_for_line("hanging");
+    drop(writer);
+    calls.server.stdout.wait_for_line("cancelled");
+    let finished = calling.join().expect("the client runs");
+    assert_eq!(finished.stdout, "given up True\n", "{}", finished.stderr);
+}
+
+#[test]
+fn what_the_gateway_answers_is_understood() {
+    let nowhere = Calls::start("      - { match: [{ path: { exact: /other } }], to: calls }\n");
+    let told = nowhere.call("web", "twice");
+    assert_eq!(told.matches("UNIMPLEMENTED").count(), 2, "{told}");
+    let limited =
+        Calls::start("      - { policies: { rate_limit: { rate: 1, per: 1h } }, to: calls }\n");
+    let told = limited.call("secure", "twice");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "OK", "{told}");
+    assert!(lines[1].contains("UNAVAILABLE"), "{told}");
+    let denied =
+        Calls::start("      - { policies: { ip_access: { deny: [127.0.0.0/8] } }, to: calls }\n");
+    let told = denied.call("web", "twice");
+    assert_eq!(told.matches("PERMISSION_DENIED").count(), 2, "{told}");
+    let mut down = Calls::start(TO_CALLS);
+    down.server.signal(rustix::process::Signal::KILL);
+    down.server.wait();
+    assert!(std::net::TcpStream::connect(down.address).is_err());
+    let told = down.call("web", "twice");
+    assert_eq!(told.matches("UNAVAILABLE").count(), 2, "{told}");
+}
+
+#[test]
+fn a_deadline_that_the_gateway_keeps_alone() {
+    // A client that says how long it waits, and then forgets about it.
+    let calls = Calls::start(TO_CALLS);
+    let mut client = super::client(&calls.gateway);
+    let mut fields = cardea_tests::http2::request("POST", "a.test", "/test.Calls/Hang");
+    fields.extend([
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-timeout", "300m"),
+    ]);
+    let stream = client.open(&fields, false);
+    client.send_body(stream, &[0; 5], true);
+    let response = client.response(stream);
+    let status = response
+        .field("grpc-status")
+        .or(response.trailers.get("grpc-status"));
+    assert_eq!((response.status, status), (200, Some("4")), "{response:?}");
+}
