@@ -20,6 +20,7 @@ mod going;
 mod grpc;
 mod origins;
 mod policies;
+mod websockets;
 
 /// A client of HTTP/2 without TLS.
 #[track_caller]

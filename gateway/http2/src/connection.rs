@@ -101,6 +101,7 @@ struct PeerSettings {
     frame_bytes_max: u32,
     streams_max: u32,
     has_tunnels: bool,
+    is_introduced: bool,
 }
 
 impl Default for PeerSettings {
@@ -110,6 +111,7 @@ impl Default for PeerSettings {
             frame_bytes_max: frame::PAYLOAD_BYTES_MAX,
             streams_max: u32::MAX,
             has_tunnels: false,
+            is_introduced: false,
         }
     }
 }
@@ -254,6 +256,11 @@ impl Connection {
     /// Whether the peer has said anything yet.
     pub fn has_begun(&self) -> bool {
         self.expected != Expected::Preface
+    }
+
+    /// Whether the peer has said how it wants to be spoken to.
+    pub fn is_introduced(&self) -> bool {
+        self.peer.is_introduced
     }
 
     /// Whether the peer speaks of tunnels (RFC 8441 section 3).

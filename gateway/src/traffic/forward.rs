@@ -5,6 +5,7 @@
 //! exchange did not end cleanly.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -208,9 +209,13 @@ impl Attempt<'_> {
         stream.timer().end_after(exchange.left());
         let active = self.endpoint.begin();
         let origin = OriginEnd::Http2(stream);
-        let conversed = self
-            .converse(exchange, body, origin, &mut Inbound::default())
-            .await;
+        let conversed = match self.may_converse(exchange, stream).await {
+            Ok(()) => {
+                let mut inbound = Inbound::default();
+                self.converse(exchange, body, origin, &mut inbound).await
+            }
+            Err(failure) => Err(failure),
+        };
         drop(active);
         let is_complete = matches!(&conversed, Ok(ended) if ended.end == End::Complete);
         stream.close(if is_complete {
@@ -223,6 +228,26 @@ impl Attempt<'_> {
             self.endpoint.record(outcome);
         }
         Ok(ended.end)
+    }
+
+    /// Whether the endpoint may be asked this at all: for a tunnel only once it has said that it knows
+    /// of them (RFC 8441 section 3).
+    async fn may_converse(&self, exchange: &Exchange<'_>, stream: &Stream) -> Result<(), Failure> {
+        if !self.outgoing.is_upgrade {
+            return Ok(());
+        }
+        let wait = exchange.within(exchange.timeouts.connect);
+        stream.timer().set(Direction::Read, wait);
+        stream.introduced().await.map_err(|error| {
+            Failure::connecting(match error.kind() {
+                ErrorKind::TimedOut => Reason::UpstreamConnectTimeout,
+                _ => Reason::UpstreamConnectFailed,
+            })
+        })?;
+        match stream.hub().codec().has_tunnels() {
+            true => Ok(()),
+            false => Err(Failure::answering(Reason::UpgradeInvalid)),
+        }
     }
 
     /// The exchange on a connection of its own.

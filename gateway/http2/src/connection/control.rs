@@ -85,6 +85,7 @@ impl Connection {
             let id = u16::from_be_bytes([i0, i1]);
             self.set(id, u32::from_be_bytes([v0, v1, v2, v3]))?;
         }
+        self.peer.is_introduced = true;
         self.answer(Kind::Settings, &[])?;
         Ok(Some(Event::Window { stream: 0 }))
     }

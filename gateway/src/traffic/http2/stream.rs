@@ -278,6 +278,28 @@ impl Stream {
         .await
     }
 
+    /// Waits until the peer has said how it wants to be spoken to, within the deadline for reading.
+    pub async fn introduced(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            if self.is_lost() {
+                return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+            }
+            if self.hub.codec().is_introduced() {
+                self.waits_for_room.set(false);
+                return Poll::Ready(Ok(()));
+            }
+            if self.timer.is_past(Direction::Read) {
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            // Settings wake whoever waits for room, which they may make.
+            self.waits_for_room.set(true);
+            self.timer.register(Direction::Read, cx.waker());
+            self.register(cx);
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Sends the head of a request.
     pub fn send_request(
         &self,
