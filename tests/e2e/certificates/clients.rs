@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cardea_tests::certificate::{Authority, Identity};
 use cardea_tests::gateway::Site;
 use cardea_tests::tls::ClientTls;
-use cardea_tests::{Client, Ending, Gateway, Origin, tool, wait};
+use cardea_tests::{Client, Ending, Gateway, Origin, http2, tool, wait};
 use data_encoding::BASE64;
 use rcgen::{CertificateParams, SanType};
 
@@ -393,4 +393,39 @@ fn a_certificate_shown_to_one_domain_is_none_to_another() {
         "{}",
         told.stderr
     );
+}
+
+#[test]
+fn over_http2_a_certificate_counts_for_every_stream_of_its_connection() {
+    let mutual = Mutual::start();
+    let connect = |name: &str, identity: Option<&Identity>| {
+        let tls = ClientTls {
+            identity,
+            alpn: &["h2"],
+            ..ClientTls::trusting(&mutual.servers)
+        };
+        http2::Client::connect_tls(mutual.gateway.listener("secure"), &tls.config(), name)
+    };
+    let good = mutual.clients.issue(&["web.clients.test"]);
+    let mut client = connect("staff.test", Some(&good));
+    for _ in 0..2 {
+        let mut fields = http2::request("GET", "staff.test", "/");
+        // What it says of itself does not count.
+        fields.push(("client-cert", ":bm90IG1l:"));
+        assert_eq!(client.ask(&fields).status, 200);
+        let shown = format!(":{}:", BASE64.encode(&good.chain()[0]));
+        let seen = mutual.origin.last_request();
+        assert_eq!(seen.field("client-cert"), Some(shown.as_str()));
+    }
+    // A connection that showed none leads nowhere where one is demanded.
+    let mut client = connect("open.test", None);
+    assert_eq!(client.get("open.test", "/").status, 200);
+    let about = "from where nobody is asked";
+    assert_refused(&client.get("staff.test", "/"), 421, "misdirected", about);
+    let mut client = connect("mixed.test", None);
+    assert_eq!(client.get("mixed.test", "/").status, 200);
+    assert_eq!(client.get("mixed.test", "/admin").status, 403);
+    let admin = mutual.clients.issue(&["admin.clients.test"]);
+    let mut client = connect("mixed.test", Some(&admin));
+    assert_eq!(client.get("mixed.test", "/admin").status, 200);
 }

@@ -519,3 +519,37 @@ fn an_origin_that_floods_is_left() {
     assert_eq!(gateway.get("a.test", "/").text(), "sound");
     assert_eq!(origin.connections(), 2);
 }
+
+#[test]
+fn a_silent_origin_is_pinged_and_left_when_it_does_not_answer() {
+    // The only test that has to wait for the gateway's own patience: twenty seconds, and ten more.
+    let origin = Origin::serve(|connection: &mut Connection| {
+        let number = connection.number;
+        let mut server = Peer::accept(connection, &[]);
+        let Some((stream, _)) = server.request(0) else {
+            return;
+        };
+        server.answers = number == 0;
+        let is_ping = |frame: &Frame| frame.kind == kind::PING && frame.flags & flag::ACK == 0;
+        while let Ok(frame) = server.pump() {
+            // One is alive, and says so before it has anything else to say.
+            if number == 0 && is_ping(&frame) {
+                server.answer(stream, "200", b"alive");
+            }
+        }
+    });
+    let gateway = before(&origin);
+    let alone = Gateway::start(CONFIG, &[("origin", &origin.address())]);
+    let asking = |gateway: &Gateway| {
+        let mut client = gateway.client();
+        client.wait_at_most(Some(2 * wait::BOUND));
+        client.send(post("a.test", "/", "body"));
+        client
+    };
+    let mut alive = asking(&gateway);
+    origin.wait_until("the first request", |origin| origin.requests().len() == 1);
+    let mut dead = asking(&alone);
+    assert_eq!(alive.response().text(), "alive");
+    assert_refused(&dead.response(), 502, "upstream_reset", "no echo");
+    origin.wait_until("it is left", |origin| origin.open_connections() == 1);
+}
