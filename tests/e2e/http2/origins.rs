@@ -553,3 +553,109 @@ fn a_silent_origin_is_pinged_and_left_when_it_does_not_answer() {
     assert_refused(&dead.response(), 502, "upstream_reset", "no echo");
     origin.wait_until("it is left", |origin| origin.open_connections() == 1);
 }
+
+#[test]
+fn a_request_that_its_client_cuts_is_never_ended_cleanly() {
+    let origin = Origin::serve(|connection: &mut Connection| {
+        let mut server = Peer::accept(connection, &[]);
+        let mut last = 0;
+        while let Some(stream) = server.head(last) {
+            last = stream;
+            while !server.of(stream).is_over() {
+                if server.pump().is_err() {
+                    return;
+                }
+            }
+            let request = server.request_of(stream);
+            server.connection().record(request);
+        }
+    });
+    let gateway = before(&origin);
+    let mut old = gateway.client();
+    old.send("POST /length HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\npart");
+    let mut chunked = gateway.client();
+    chunked.send(
+        "POST /chunked HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+    );
+    let mut new = client(&gateway);
+    let stream = new.open(&request("POST", "a.test", "/stream"), false);
+    new.send_body(stream, b"part", false);
+    // Too short for what it says.
+    let mut fields = request("POST", "a.test", "/short");
+    fields.push(("content-length", "100"));
+    let short = new.open(&fields, false);
+    new.send_body(short, b"part", true);
+    origin.wait_until("the parts arrive", |origin| {
+        let received = origin.received(0);
+        let parts = received.windows(4).filter(|bytes| bytes == b"part");
+        parts.count() >= 3
+    });
+    new.send(&Frame::reset(stream, code::CANCEL));
+    old.into_wire().reset();
+    chunked.half_close();
+    origin.wait_until("every request is over", |origin| {
+        let mut targets: Vec<_> = origin.requests().into_iter().map(|it| it.target).collect();
+        targets.sort();
+        targets.retain(|target| target != "/short");
+        targets == ["/chunked", "/length", "/stream"]
+    });
+    let requests = origin.requests();
+    assert!(requests.iter().all(|it| !it.is_whole), "{requests:?}");
+    new.ping();
+}
+
+#[test]
+fn an_origin_that_answers_early_and_wants_no_more_is_heard() {
+    let origin = Origin::serve(|connection: &mut Connection| {
+        let mut server = Peer::accept(connection, &[]);
+        let mut last = 0;
+        while let Some(stream) = server.head(last) {
+            last = stream;
+            // RFC 9113 section 8.1: all of the response, then an end without a fault.
+            server.answer(stream, "413", &[b'x'; 50_000]);
+            server.try_send(&Frame::reset(stream, code::NO_ERROR));
+        }
+    });
+    let gateway = before(&origin);
+    let mut new = client(&gateway);
+    for _ in 0..20 {
+        let stream = new.open(&request("POST", "a.test", "/"), false);
+        new.try_send_body(stream, &noise(40_000), false);
+        let response = new.response(stream);
+        assert_eq!((response.status, response.body.len()), (413, 50_000));
+        let mut old = gateway.client();
+        old.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n");
+        old.try_send(noise(40_000)).ok();
+        let response = old.response();
+        assert_eq!((response.status, response.body.len()), (413, 50_000));
+    }
+}
+
+#[test]
+fn a_response_that_is_none_is_told_of() {
+    type Fields = &'static [(&'static str, &'static str)];
+    let check = |fields: Fields, reason: &str| {
+        let origin = answering(&[], move |server, stream| {
+            let head = Frame::headers(stream, flag::END_STREAM, fields);
+            server.try_send(&head);
+        });
+        let gateway = before(&origin);
+        for _ in 0..2 {
+            let response = gateway.get("a.test", "/");
+            assert_refused(&response, 502, reason, &format!("{fields:?}"));
+        }
+    };
+    let malformed = "upstream_malformed";
+    check(&[(":status", "200"), ("connection", "close")], malformed);
+    check(
+        &[(":status", "200"), ("transfer-encoding", "chunked")],
+        malformed,
+    );
+    check(&[(":status", "200"), ("X-Upper", "1")], malformed);
+    check(&[(":status", "200"), ("x", "1\r\ny: 2")], malformed);
+    check(&[(":status", "200"), (":status", "200")], malformed);
+    check(&[(":status", "2000")], malformed);
+    check(&[(":status", "101")], malformed);
+    check(&[("x", "1")], malformed);
+    check(&[(":status", "200"), (":path", "/")], malformed);
+}
