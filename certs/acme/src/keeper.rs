@@ -16,7 +16,7 @@ use crate::agent::{Event, Shared, State, Status};
 use crate::bundle::Bundle;
 use crate::client::conversation;
 use crate::error::Error;
-use crate::order::{self, Job};
+use crate::order::{self, Job, NONCES_MAX};
 use crate::settings::{Issuer, Managed};
 use crate::{retries, schedule};
 
@@ -33,9 +33,6 @@ const ASK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often is looked whether the gateway that orders is done.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
-
-/// Attempts in a row after an answer that only wanted another nonce.
-const NONCES_MAX: u32 = 50;
 
 /// Keeps one certificate.
 pub(crate) struct Keeper {

@@ -33,6 +33,9 @@ pub(crate) use records::clean_up;
 /// How long an authority may take to look for proof, and to issue.
 const AUTHORITY_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// Attempts in a row after an answer that only wanted another nonce.
+pub(crate) const NONCES_MAX: u32 = 50;
+
 /// How an authority is asked whether it is done.
 const PATIENCE: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(250))

@@ -6,7 +6,7 @@ use instant_acme::{
     AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Order, OrderStatus,
 };
 
-use super::{AUTHORITY_TIME_MAX, Job, PATIENCE, Underway};
+use super::{AUTHORITY_TIME_MAX, Job, NONCES_MAX, PATIENCE, Underway};
 use crate::account::Access;
 use crate::agent::CHALLENGES_EVERY;
 use crate::challenges::{Kind, Stored, is_token};
@@ -49,17 +49,41 @@ impl Job<'_> {
             };
             tokio::time::sleep(seen_after).await;
         }
-        self.set_ready(access, order).await?;
-        let status = order.poll_ready(&PATIENCE).await;
-        match status {
-            Ok(OrderStatus::Invalid) => Err(why_unproven(access, order).await),
-            Ok(_) => Ok(()),
-            Err(instant_acme::Error::Api(_)) => Err(why_unproven(access, order).await),
-            Err(instant_acme::Error::Timeout(_)) => Err(Error::Slow {
-                step: "the authority's search for proof",
-                after: AUTHORITY_TIME_MAX,
-            }),
-            Err(source) => Err(access.client.failed("waiting for the authority", source)),
+        // The authority may be looking already: what it is shown stays until it has.
+        let mut nonces = 0;
+        loop {
+            let is_first = nonces == 0;
+            match self.ask_to_look(access, order, is_first).await {
+                Err(error) if error.is_of_nonce() && nonces < NONCES_MAX => nonces += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Has the authority look, and waits for its verdict.
+    async fn ask_to_look(
+        &self,
+        access: &Access,
+        order: &mut Order,
+        is_first: bool,
+    ) -> Result<(), Error> {
+        self.set_ready(access, order, is_first).await?;
+        let source = match order.poll_ready(&PATIENCE).await {
+            Ok(OrderStatus::Invalid) => return Err(why_unproven(access, order).await),
+            Ok(_) => return Ok(()),
+            Err(instant_acme::Error::Timeout(_)) => {
+                return Err(Error::Slow {
+                    step: "the authority's search for proof",
+                    after: AUTHORITY_TIME_MAX,
+                });
+            }
+            Err(source) => source,
+        };
+        let is_answer = matches!(source, instant_acme::Error::Api(_));
+        let error = access.client.failed("waiting for the authority", source);
+        match is_answer && !error.is_of_nonce() {
+            true => Err(why_unproven(access, order).await),
+            false => Err(error),
         }
     }
 
@@ -115,12 +139,21 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Tells the authority that it may look.
-    async fn set_ready(&self, access: &Access, order: &mut Order) -> Result<(), Error> {
+    /// Tells the authority that it may look. Unless it is told for the first time, it may know of some
+    /// hosts already: what is known of them is asked for anew.
+    async fn set_ready(
+        &self,
+        access: &Access,
+        order: &mut Order,
+        is_first: bool,
+    ) -> Result<(), Error> {
         let failed = |source| access.client.failed("asking the authority to look", source);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(failed)?;
+            if !is_first {
+                authorization.refresh().await.map_err(failed)?;
+            }
             if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }
