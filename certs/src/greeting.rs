@@ -7,6 +7,8 @@
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{ContentType, HandshakeType};
 
+mod name;
+
 /// The most that a client's first words may be, bytes of the handshake. A post-quantum key share
 /// makes them 1.8 KiB long, and what is invented next has room; most servers stop at half of it.
 ///
@@ -49,6 +51,9 @@ pub struct Greeting {
     rim: Vec<u8>,
     /// Bytes of the record under way that are to come.
     left: usize,
+    /// What was received, where somebody else may have to hear it: at most six bytes for each of
+    /// the words', and what came with the last of them.
+    kept: Option<Vec<u8>>,
 }
 
 /// Why a client is refused before anything is agreed, and what it is told: an alert, ready to be
@@ -83,8 +88,30 @@ impl Refused {
 }
 
 impl Greeting {
+    /// First words that somebody else may have to hear, too: they are kept as they were sent.
+    pub fn keeping() -> Self {
+        Self {
+            kept: Some(Vec::new()),
+            ..Self::default()
+        }
+    }
+
+    /// The name in words that were refused, for whoever passes them on to somebody who may not
+    /// refuse them; none unless they are whole and were kept.
+    pub fn name_of_refused(&self) -> Option<String> {
+        name::server_name(self.kept.as_deref()?)
+    }
+
+    /// All that was received, if it was kept.
+    pub fn into_words(self) -> Vec<u8> {
+        self.kept.unwrap_or_default()
+    }
+
     /// Takes bytes received: the whole of the first words once they are there.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Accepted>, Refused> {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
+        }
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.left == 0 {

@@ -50,6 +50,8 @@ proptest! {
         let bytes = words("a.test", many);
         let name = heard(&bytes, &lengths).unwrap();
         prop_assert_eq!(name.as_deref(), Some("a.test"));
+        // Both readers of a name find the same.
+        prop_assert_eq!(name::server_name(&bytes), name);
     }
 
     #[test]
@@ -99,6 +101,82 @@ fn of_length(bytes: usize) -> Vec<u8> {
     let length = u32::try_from(bytes - 4).unwrap().to_be_bytes();
     let words = [&[0; 5][..], &[1], &length[1..], &vec![0; bytes - 4]].concat();
     in_records_of(1, &words)
+}
+
+#[test]
+fn words_are_kept_as_they_were_sent() {
+    let mut bytes = words("a.test", 70);
+    assert!(bytes.len() > 14_000, "{}", bytes.len());
+    // What comes with them is kept, too.
+    bytes.extend_from_slice(&[20, 3, 3, 0, 1, 1]);
+    for length in [1, 7, 4096, bytes.len()] {
+        let mut greeting = Greeting::keeping();
+        let mut fed = 0;
+        for piece in bytes.chunks(length) {
+            fed += piece.len();
+            if greeting.feed(piece).unwrap().is_some() {
+                break;
+            }
+        }
+        assert!(greeting.into_words() == bytes[..fed], "pieces of {length}");
+    }
+    let mut forgetful = Greeting::default();
+    assert!(forgetful.feed(&bytes).unwrap().is_some());
+    assert!(forgetful.into_words().is_empty());
+}
+
+/// The words of a client that knows TLS 1.1 at most: without signature algorithms (RFC 4346).
+fn old_words(extensions: &[u8]) -> Vec<u8> {
+    let vector = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let suites = vector(&[0, 0x2f]);
+    let hello = [
+        &[3, 2][..],
+        &[7; 32],
+        &[0],
+        &suites,
+        &[1, 0],
+        &vector(extensions),
+    ]
+    .concat();
+    let length = (hello.len() as u32).to_be_bytes();
+    let message = [&[1][..], &length[1..], &hello].concat();
+    [&[22, 3, 1][..], &vector(&message)].concat()
+}
+
+#[test]
+fn refused_words_still_have_a_name() {
+    let name = |host: &[u8]| {
+        let entry = [&[0][..], &(host.len() as u16).to_be_bytes(), host].concat();
+        let list = [&(entry.len() as u16).to_be_bytes()[..], &entry].concat();
+        [&[0, 0][..], &(list.len() as u16).to_be_bytes(), &list].concat()
+    };
+    let check = |words: &[u8], expected: Option<&str>| {
+        for length in [1, 3, words.len().max(1)] {
+            let mut greeting = Greeting::keeping();
+            let fed = words
+                .chunks(length)
+                .try_for_each(|it| match greeting.feed(it) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(_)) => panic!("words that are served"),
+                    Err(refused) => Err(refused),
+                });
+            let found = fed.err().and_then(|_| greeting.name_of_refused());
+            assert_eq!(found.as_deref(), expected, "{words:?}");
+        }
+    };
+    check(&old_words(&name(b"Old.test")), Some("old.test"));
+    let groups = [&[0, 10, 0, 4, 0, 2, 0, 23][..], &name(b"old.test")].concat();
+    check(&old_words(&groups), Some("old.test"));
+    check(&old_words(&groups[..8]), None);
+    check(&old_words(&name(b"no host")), None);
+    check(&old_words(&name(b"")), None);
+    let whole = old_words(&name(b"old.test"));
+    check(&whole[..whole.len() - 1], None);
+    check(b"GET / HTTP/1.1\r\n\r\n", None);
+    // What was not kept is not there.
+    let mut greeting = Greeting::default();
+    assert!(greeting.feed(&whole).is_err());
+    assert_eq!(greeting.name_of_refused(), None);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The first words of a TLS client: the verdict does not depend on how they arrive, and a refusal is
-//! an alert or silence.
+//! an alert or silence. What is kept of them, for an endpoint to hear, is what was sent.
 
 use cardea_certs::greeting::Greeting;
 
@@ -18,17 +18,25 @@ pub fn client_hello(bytes: &[u8]) {
 }
 
 fn heard(bytes: &[u8], length: usize) -> Verdict {
-    let mut greeting = Greeting::default();
+    let mut greeting = Greeting::keeping();
+    let mut fed = 0;
     for piece in bytes.chunks(length) {
+        fed += piece.len();
         match greeting.feed(piece) {
             Ok(None) => {}
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
                 let name = hello.server_name().map(str::to_owned);
                 let protocols = hello.alpn().into_iter().flatten();
+                let kept = greeting.into_words();
+                assert_eq!(Some(&*kept), bytes.get(..fed), "words are not kept as they were");
                 return Some(Ok((name, protocols.map(<[u8]>::to_vec).collect())));
             }
-            Err(refused) => return Some(Err(refused.alert)),
+            Err(refused) => {
+                // Whatever it finds, it ends.
+                let _ = greeting.name_of_refused();
+                return Some(Err(refused.alert));
+            }
         }
     }
     None
