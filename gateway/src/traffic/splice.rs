@@ -34,6 +34,37 @@ pub struct Pipe {
     held: usize,
 }
 
+impl Pipe {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Takes in what a stream has, as far as it fits; zero is the end of the stream.
+    pub fn take_in(&mut self, from: &TcpStream, limit: u64) -> io::Result<usize> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = self.capacity.min(limit);
+        let count = from.try_io(Interest::READABLE, || {
+            Ok(splice(from, None, &self.input, None, limit, flags())?)
+        })?;
+        self.held += count;
+        Ok(count)
+    }
+
+    /// Lets out what a stream takes. With `more` to come, the kernel may wait to fill a packet.
+    pub fn let_out(&mut self, to: &TcpStream, more: bool) -> io::Result<usize> {
+        let mut flags = flags();
+        if more {
+            flags |= SpliceFlags::MORE;
+        }
+        let count = to.try_io(Interest::WRITABLE, || {
+            Ok(splice(&self.output, None, to, None, self.held, flags)?)
+        })?;
+        self.held -= count;
+        Ok(count)
+    }
+}
+
 /// The spare pipes of a worker.
 #[derive(Debug, Default)]
 pub struct Pipes(RefCell<Vec<Pipe>>);
@@ -137,30 +168,16 @@ async fn fill(
     left: u64,
     body: &mut BodyReader,
 ) -> Result<usize, Reason> {
-    let limit = pipe
-        .capacity
-        .min(usize::try_from(left).unwrap_or(usize::MAX));
     body.arm(ends.source.timer());
-    let input = &pipe.input;
     let step = poll_fn(|cx| {
         ends.source.poll_io(Direction::Read, cx, || {
-            ends.source_stream.try_io(Interest::READABLE, || {
-                Ok(splice(
-                    ends.source_stream,
-                    None,
-                    input,
-                    None,
-                    limit,
-                    flags(),
-                )?)
-            })
+            pipe.take_in(ends.source_stream, left)
         })
     })
     .await;
     match step {
         Ok(0) => Err(Reason::UpstreamBodyCut),
         Ok(count) => {
-            pipe.held += count;
             if body.keeps_up(ends.source.timer(), count) {
                 Ok(count)
             } else {
@@ -173,21 +190,12 @@ async fn fill(
 }
 
 async fn drain(ends: &Ends<'_>, pipe: &mut Pipe, more: bool) -> io::Result<usize> {
-    let mut flags = flags();
-    if more {
-        flags |= SpliceFlags::MORE;
-    }
-    let (output, held) = (&pipe.output, pipe.held);
-    let count = poll_fn(|cx| {
+    poll_fn(|cx| {
         ends.target.poll_io(Direction::Write, cx, || {
-            ends.target_stream.try_io(Interest::WRITABLE, || {
-                Ok(splice(output, None, ends.target_stream, None, held, flags)?)
-            })
+            pipe.let_out(ends.target_stream, more)
         })
     })
-    .await?;
-    pipe.held -= count;
-    Ok(count)
+    .await
 }
 
 fn flags() -> SpliceFlags {
