@@ -30,6 +30,13 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
         &after.domains,
         |d| d.label().to_owned(),
     );
+    section(
+        &mut changes,
+        "stream",
+        &before.streams,
+        &after.streams,
+        |s| s.name.to_string(),
+    );
     let pairs = |document: &Document| -> Vec<(String, _)> {
         document
             .upstreams
@@ -44,6 +51,12 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
         &pairs(after),
         |(name, _)| name.clone(),
     );
+    settings(&mut changes, before, after);
+    changes
+}
+
+/// What concerns the document as a whole.
+fn settings(changes: &mut Vec<String>, before: &Document, after: &Document) {
     let mut setting = |name: &str, same: bool| {
         if !same {
             changes.push(format!("~ {name}"));
@@ -73,7 +86,6 @@ pub fn diff(before: &Document, after: &Document) -> Vec<String> {
         "workers (takes effect after a restart)",
         before.workers == after.workers,
     );
-    changes
 }
 
 fn section<T: PartialEq>(

@@ -43,6 +43,7 @@ mod proxy_protocol;
 mod rare;
 mod reference;
 mod route;
+mod stream;
 mod switch;
 pub(crate) mod text;
 mod tls;
@@ -54,7 +55,8 @@ pub use acme::{
     DnsUpdate, ExternalAccount, Issuer, OnDemand, UpdateAlgorithm,
 };
 pub use listener::{
-    Certificate, EncodedSlashes, Http2Limits, HttpLimits, Listener, ListenerTimeouts,
+    Certificate, EncodedSlashes, Http2Limits, HttpLimits, Listener, ListenerTimeouts, Protocol,
+    UdpLimits,
 };
 pub use log_level::{LogDirectives, LogLevel};
 pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol, UpstreamProxyProtocol};
@@ -62,6 +64,7 @@ pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
 pub use reference::{FilePath, SecretText};
 pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
+pub use stream::{Stream, StreamTimeouts, StreamTls};
 pub use switch::Switch;
 use text::Sound;
 pub use tls::{
@@ -79,7 +82,7 @@ section! {
     /// A configuration of the gateway.
     pub struct Document {
         /// Further files, as paths or globs relative to this one. They may hold `certificates`,
-        /// `domains` and `upstreams`.
+        /// `domains`, `streams` and `upstreams`.
         pub include: Vec<Located<String>> = Vec::new(),
         /// Worker threads; as many as there are processors if not set.
         #[serde(deserialize_with = "workers")]
@@ -117,6 +120,8 @@ section! {
         pub certificates: Vec<Located<Certificate>> = Vec::new(),
         /// The domains and their routes.
         pub domains: Vec<Located<Domain>> = Vec::new(),
+        /// The streams: connections and datagrams that are passed on as they are.
+        pub streams: Vec<Located<Stream>> = Vec::new(),
         /// Where requests go, by name.
         pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
     }
@@ -170,6 +175,8 @@ section! {
         pub certificates: Vec<Located<Certificate>> = Vec::new(),
         /// See the document.
         pub domains: Vec<Located<Domain>> = Vec::new(),
+        /// See the document.
+        pub streams: Vec<Located<Stream>> = Vec::new(),
         /// See the document.
         pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
     }

@@ -15,6 +15,7 @@ mod listeners;
 mod policies;
 mod routes;
 mod settings;
+mod streams;
 mod upstreams;
 
 #[cfg(test)]
@@ -27,7 +28,8 @@ pub fn validate(document: &Document) -> Vec<Diagnostic> {
     listeners::check(document, &mut found);
     certificates::check(document, &mut found);
     domains::check(document, &mut found);
-    let used = routes::check(document, &mut found);
+    let mut used = routes::check(document, &mut found);
+    streams::check(document, &mut used, &mut found);
     upstreams::check(document, &used, &mut found);
     found
 }

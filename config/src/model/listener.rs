@@ -13,7 +13,7 @@ use super::value::{Bind, ByteSize, HostPattern, Name, Period};
 use super::{FilePath, text};
 use crate::origin::Located;
 
-/// A listener. With `tls` it serves HTTPS.
+/// A listener. It serves HTTP, with `tls` HTTPS; or it hands connections or datagrams to streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
@@ -21,6 +21,9 @@ pub struct Listener {
     pub name: Name,
     /// The addresses it listens on.
     pub bind: Vec<Located<Bind>>,
+    /// What it serves.
+    #[serde(default, skip_serializing_if = "Protocol::is_http")]
+    pub protocol: Protocol,
     /// The only hosts served here, whatever else the domains claim; empty for all.
     #[serde(default)]
     pub hosts: Vec<HostPattern>,
@@ -33,6 +36,9 @@ pub struct Listener {
     /// What a connection of HTTP/2 may cost.
     #[serde(default)]
     pub http2: Http2Limits,
+    /// How many clients of UDP there may be, and how large their datagrams.
+    #[serde(default, skip_serializing_if = "UdpLimits::is_default")]
+    pub udp: UdpLimits,
     /// Deadlines before a route is known.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -46,6 +52,63 @@ pub struct Listener {
 
 fn connections_max() -> u32 {
     50_000
+}
+
+/// What a listener serves.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP, for domains; with `tls`, streams may take hosts before them.
+    #[default]
+    Http,
+    /// Connections, for streams.
+    Tcp,
+    /// Datagrams, for a stream.
+    Udp,
+}
+
+impl Protocol {
+    /// Whether it is HTTP.
+    pub fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
+
+    /// Its name in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+super::section! {
+    /// How many clients of UDP there may be, and how large their datagrams.
+    pub struct UdpLimits {
+        /// Sessions: addresses and ports of clients that were heard lately. Beyond, datagrams of
+        /// others are dropped.
+        #[serde(deserialize_with = "text::positive")]
+        pub sessions_max: u32 = 10_000,
+        /// Bytes of a datagram, either way; larger ones are dropped.
+        #[serde(deserialize_with = "datagram")]
+        pub datagram_bytes_max: ByteSize = DATAGRAM_MOST,
+    }
+}
+
+impl UdpLimits {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// No datagram is larger, bytes: its length is a number of 16 bits.
+const DATAGRAM_MOST: ByteSize = ByteSize(64 * 1024);
+
+fn datagram<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    text::within(deserializer, LENGTH_LEAST..=DATAGRAM_MOST, "useful limit")
 }
 
 super::section! {

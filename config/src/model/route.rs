@@ -11,7 +11,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::value::{HostPattern, Method, Name};
-use super::{CertificateRule, DomainTls, Rare, Responses, text};
+use super::{CertificateRule, DomainTls, Listener, Rare, Responses, text};
 use crate::origin::{Located, Origin};
 use crate::policy::Policies;
 
@@ -61,6 +61,13 @@ impl Domain {
             (None, Some(host)) => host.as_str(),
             (None, None) => "default",
         }
+    }
+
+    /// Whether it is served on a listener.
+    pub fn is_on(&self, listener: &Listener) -> bool {
+        let mut names = self.listeners.iter();
+        listener.protocol.is_http()
+            && (self.listeners.is_empty() || names.any(|name| name.value == listener.name))
     }
 }
 

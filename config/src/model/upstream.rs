@@ -31,7 +31,7 @@ super::section! {
         #[serde(deserialize_with = "text::sound")]
         pub tls: Option<Box<UpstreamTls>> = None,
         /// The header of the PROXY protocol that connections begin with, before TLS; none if not
-        /// set. Such a connection is about one client and carries one request.
+        /// set. Such a connection is about one client: it carries one request, or one of a stream.
         pub proxy_protocol: Option<UpstreamProxyProtocol> = None,
         /// Idle connections.
         pub pool: Pool = Pool::default(),

@@ -1,5 +1,5 @@
-//! The files that a document includes: fragments with certificates, domains and upstreams, added
-//! in the order of the patterns and of the names they match.
+//! The files that a document includes: fragments with certificates, domains, streams and upstreams,
+//! added in the order of the patterns and of the names they match.
 //!
 //! Must not: follow an include of an include, or read what lies outside the document's directory:
 //! who may write a fragment may not thereby show other files of the machine.
@@ -119,6 +119,7 @@ impl Includer<'_> {
     fn add(&mut self, fragment: Fragment) {
         self.document.certificates.extend(fragment.certificates);
         self.document.domains.extend(fragment.domains);
+        self.document.streams.extend(fragment.streams);
         for (name, upstream) in fragment.upstreams {
             if let Some(first) = self.document.upstreams.get(&name) {
                 let message = format!("upstream `{name}` is defined twice");
@@ -155,7 +156,7 @@ fn explain(problem: Diagnostic, id: SourceId, text: &str) -> Diagnostic {
     let remedy = match field {
         "include" => "list all includes in the main file",
         _ => {
-            "move it to the main file; an included one may hold `certificates`, `domains` and `upstreams`"
+            "move it to the main file; an included one may hold `certificates`, `domains`, `streams` and `upstreams`"
         }
     };
     Diagnostic {

@@ -9,7 +9,7 @@ use super::listeners::unknown_certificate;
 use crate::decode::suggestion;
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    ClientMode, Document, Domain, DomainTls, HostPattern, Listener, ListenerTls, TlsPolicy,
+    ClientMode, Document, Domain, DomainTls, HostPattern, Listener, ListenerTls, Name, TlsPolicy,
 };
 use crate::origin::{Located, Origin};
 use crate::policy::Policies;
@@ -46,6 +46,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
             );
         }
         for name in &domain.listeners {
+            found.extend(protocol(document, name));
             if !listeners.contains(&name.as_str()) {
                 let message = format!("there is no listener `{}`", **name);
                 found.push(
@@ -64,14 +65,30 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
     defaults(document, found);
 }
 
+/// Says if a listener that a domain names serves no domains.
+fn protocol(document: &Document, name: &Located<Name>) -> Option<Diagnostic> {
+    let mut listeners = document.listeners.iter();
+    let listener = listeners.find(|listener| listener.name == name.value)?;
+    if listener.protocol.is_http() {
+        return None;
+    }
+    let protocol = listener.protocol.as_str();
+    let message = format!(
+        "listener `{}` serves no domains: its protocol is `{protocol}`",
+        **name
+    );
+    Some(
+        Diagnostic::error("E-listener-protocol", Some(name.origin), message)
+            .related(listener.origin, "this listener")
+            .remedy("take it out here, or lead it somewhere by a stream"),
+    )
+}
+
 /// What a domain asks of TLS, and the listeners that serve it.
 fn tls(document: &Document, domain: &Located<Domain>, found: &mut Vec<Diagnostic>) {
     let label = domain.label();
     let own = domain.tls.as_deref().map(DomainTls::policy);
-    let is_serving = |listener: &&Located<Listener>| {
-        let mut names = domain.listeners.iter();
-        domain.listeners.is_empty() || names.any(|name| name.value == listener.name)
-    };
+    let is_serving = |listener: &&Located<Listener>| domain.is_on(listener);
     let serving = || document.listeners.iter().filter(is_serving);
     let asks = |tls: &ListenerTls| {
         let policy = own.clone().unwrap_or_default().over(tls.policy());
@@ -182,10 +199,8 @@ fn isolation(document: &Document, domain: &Located<Domain>, found: &mut Vec<Diag
     {
         return;
     }
-    let serving = document.listeners.iter().filter(|listener| {
-        let names = &domain.listeners;
-        names.is_empty() || names.iter().any(|name| name.value == listener.name)
-    });
+    let serving = document.listeners.iter();
+    let serving = serving.filter(|listener| domain.is_on(listener));
     for host in &domain.hosts {
         let lets_through = |listener: &Located<Listener>| {
             let own = &listener.hosts;

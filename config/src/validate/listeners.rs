@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::Names;
 use crate::decode::suggestion;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Document, Listener, Name};
+use crate::model::{Document, Listener, Name, Protocol, Stream};
 use crate::origin::{Located, Origin};
 
 pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
@@ -17,6 +17,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
     for listener in &document.listeners {
         found.extend(names.add(listener.name.as_str(), listener.origin));
         bind(listener, &mut addresses, found);
+        hosts(listener, found);
         tls(document, listener, found);
         proxy_protocol(listener, found);
     }
@@ -30,7 +31,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
 
 fn bind(
     listener: &Located<Listener>,
-    addresses: &mut HashMap<SocketAddr, Origin>,
+    addresses: &mut HashMap<(bool, SocketAddr), Origin>,
     found: &mut Vec<Diagnostic>,
 ) {
     if listener.bind.is_empty() {
@@ -40,9 +41,11 @@ fn bind(
                 .remedy("add `bind: [\"127.0.0.1:8080\"]`"),
         );
     }
+    // Ports of TCP and UDP have nothing to do with one another.
+    let is_udp = listener.protocol == Protocol::Udp;
     for bind in &listener.bind {
         let taken = bind.addresses().iter().filter_map(|address| {
-            let first = addresses.insert(*address, bind.origin)?;
+            let first = addresses.insert((is_udp, *address), bind.origin)?;
             // Port 0 is another port each time.
             (address.port() != 0).then_some(first)
         });
@@ -59,9 +62,43 @@ fn bind(
     }
 }
 
+/// Hosts of a listener whose clients do not say which one they want.
+fn hosts(listener: &Located<Listener>, found: &mut Vec<Diagnostic>) {
+    let is_told = match listener.protocol {
+        Protocol::Http => true,
+        Protocol::Tcp => listener.tls.is_some(),
+        Protocol::Udp => false,
+    };
+    if !is_told && !listener.hosts.is_empty() {
+        let message = format!(
+            "nobody says on listener `{}` which host they want",
+            listener.name
+        );
+        found.push(
+            Diagnostic::error("E-listener-protocol", Some(listener.origin), message).remedy(
+                "take `hosts` out, or give a listener with `protocol: tcp` a `tls` section",
+            ),
+        );
+    }
+}
+
 fn tls(document: &Document, listener: &Located<Listener>, found: &mut Vec<Diagnostic>) {
     let Some(tls) = &listener.tls else { return };
-    if document.certificates.is_empty() {
+    if listener.protocol == Protocol::Udp {
+        let message = format!(
+            "listener `{}` has `tls`, and datagrams have none",
+            listener.name
+        );
+        found.push(
+            Diagnostic::error("E-listener-protocol", Some(listener.origin), message)
+                .remedy("take `tls` out, or set `protocol: tcp`"),
+        );
+        return;
+    }
+    // Whoever only passes TLS on needs no certificate.
+    let ends_here = |stream: &Located<Stream>| stream.is_on(&listener.name) && !stream.passes_tls();
+    let is_needed = listener.protocol.is_http() || document.streams.iter().any(ends_here);
+    if document.certificates.is_empty() && is_needed {
         let message = format!(
             "listener `{}` serves TLS, but there is no certificate",
             listener.name
@@ -82,6 +119,17 @@ fn proxy_protocol(listener: &Located<Listener>, found: &mut Vec<Diagnostic>) {
     let Some(settings) = &listener.proxy_protocol else {
         return;
     };
+    if listener.protocol == Protocol::Udp {
+        let message = format!(
+            "listener `{}` has `proxy_protocol`, and datagrams come without a header",
+            listener.name
+        );
+        found.push(
+            Diagnostic::error("E-listener-protocol", Some(listener.origin), message)
+                .remedy("take `proxy_protocol` out, or set `protocol: tcp`"),
+        );
+        return;
+    }
     if settings.from.is_empty() {
         let message = format!("listener `{}` takes headers from nobody", listener.name);
         found.push(

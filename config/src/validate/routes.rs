@@ -40,7 +40,7 @@ pub(super) fn check<'d>(document: &'d Document, found: &mut Vec<Diagnostic>) -> 
         names(domain, found);
         for (place, route) in domain.routes.iter().enumerate() {
             answer(document, domain, route, place, found);
-            backends(document, &route.to.0, &mut used, found);
+            backends(document, &route.to.0, "route", &mut used, found);
             for alternative in &route.matches {
                 values(alternative, found);
             }
@@ -116,9 +116,11 @@ fn answer(
     }
 }
 
-fn backends<'d>(
+/// Where a route or a stream leads.
+pub(super) fn backends<'d>(
     document: &'d Document,
     backends: &'d [Located<Backend>],
+    whose: &str,
     used: &mut HashSet<&'d str>,
     found: &mut Vec<Diagnostic>,
 ) {
@@ -139,7 +141,7 @@ fn backends<'d>(
     if let Some(first) = backends.first()
         && backends.iter().all(|backend| backend.weight == 0)
     {
-        let message = "every upstream of this route has weight 0";
+        let message = format!("every upstream of this {whose} has weight 0");
         found.push(
             Diagnostic::error("E-no-weight", Some(first.origin), message)
                 .remedy("give at least one a weight above zero"),

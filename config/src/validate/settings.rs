@@ -18,7 +18,8 @@ pub(super) fn check(document: &Document, found: &mut Vec<Diagnostic>) {
                 .remedy("it has no authentication: bind it to 127.0.0.1, or guard it"),
         );
     }
-    if document.domains.is_empty() {
+    let is_for_domains = document.listeners.iter().any(|it| it.protocol.is_http());
+    if document.domains.is_empty() && (is_for_domains || document.listeners.is_empty()) {
         let message = "there is no domain: every request is answered 404";
         found.push(
             Diagnostic::warning("W-no-domain", None, message)

@@ -249,3 +249,116 @@ fn a_header_for_endpoints_has_a_version() {
     check("v3", &["E-value"]);
     check("true", &["E-value"]);
 }
+
+#[test]
+fn streams_are_where_they_can_be() {
+    let listeners = "listeners:
+  - { name: web, bind: [':1'] }
+  - { name: secure, bind: [':2'], tls: {} }
+  - { name: db, bind: [':3'], protocol: tcp }
+  - { name: vault, bind: [':4'], protocol: tcp, tls: {} }
+  - { name: dns, bind: [':3'], protocol: udp }
+certificates: [{ name: n, chain: c, key: k }]
+domains: [{ hosts: [a.x, '*.b.x'], policies: { respond: {} } }]
+upstreams: { app: { endpoints: ['127.0.0.1:1'] } }
+";
+    let rest = "{ name: r1, listeners: [db, dns], to: app }";
+    let check = |streams: &str, expected: &[&str]| {
+        check(
+            &format!("{listeners}streams: [{rest}, {streams}]\n"),
+            expected,
+        );
+    };
+    let vault = "{ name: r2, listeners: [vault], to: app }";
+    check(vault, &[]);
+    let also = |stream: &str| format!("{vault}, {{ name: s, to: app, {stream} }}");
+    check(
+        &also("listeners: [secure], hosts: [c.x], tls: passthrough"),
+        &[],
+    );
+    // What is narrower than a domain's wildcard, or wider than its host, is another host.
+    check(
+        &also("listeners: [secure], hosts: [c.b.x, '*.x'], tls: passthrough"),
+        &[],
+    );
+    check(
+        &also("listeners: [secure], hosts: [a.x], tls: passthrough"),
+        &["E-duplicate-host"],
+    );
+    check(
+        &also("listeners: [vault], hosts: [a.x], tls: passthrough"),
+        &[],
+    );
+    check(
+        &also("listeners: [vault], tls: terminate"),
+        &["E-duplicate-default"],
+    );
+    check(
+        &also("listeners: [secure], hosts: [c.x]"),
+        &["E-stream-tls"],
+    );
+    check(
+        &also("listeners: [secure], tls: passthrough"),
+        &["E-stream-hosts"],
+    );
+    check(&also("listeners: [web]"), &["E-stream-protocol"]);
+    check(&also("listeners: []"), &["E-no-listener"]);
+    check(
+        "{ name: r1, listeners: [vault], to: app }",
+        &["E-duplicate-name"],
+    );
+    check("{ name: s, listeners: [vault], to: [] }", &["E-no-answer"]);
+}
+
+#[test]
+fn datagrams_have_no_header() {
+    let check = |listener: &str, upstream: &str, expected: &[&str]| {
+        let listener = format!("{{ name: a, bind: [':1'], {listener} }}");
+        let upstream = format!("{{ endpoints: ['127.0.0.1:1'], {upstream} }}");
+        let text = format!(
+            "listeners: [{listener}]\nupstreams: {{ app: {upstream} }}
+streams: [{{ name: s, listeners: [a], to: app }}]\n"
+        );
+        check(&text, expected);
+    };
+    let from = "proxy_protocol: { from: [10.0.0.1] }";
+    check(&format!("protocol: tcp, {from}"), "proxy_protocol: v2", &[]);
+    check(
+        &format!("protocol: udp, {from}"),
+        "",
+        &["E-listener-protocol"],
+    );
+    check("protocol: udp", "", &[]);
+    check(
+        "protocol: udp",
+        "proxy_protocol: v1",
+        &["E-stream-upstream"],
+    );
+}
+
+#[test]
+fn who_passes_tls_on_needs_no_certificate() {
+    let check = |tls: &str, expected: &[&str]| {
+        check(
+            &format!(
+                "{APP}listeners: [{{ name: a, bind: [':1'], protocol: tcp, tls: {{}} }}]
+streams: [{{ name: s, listeners: [a], to: app, tls: {tls} }}]\n"
+            ),
+            expected,
+        );
+    };
+    check("passthrough", &[]);
+    check("terminate", &["E-no-certificate"]);
+}
+
+/// What the guide shows is right as a whole, too.
+#[test]
+fn the_guide_to_streams_is_right() {
+    let guide = include_str!("../../../docs/guides/layer4.md");
+    let blocks = guide.split("```yaml\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|it| it.split("```").next()).collect();
+    assert!(blocks.len() > 1);
+    for block in blocks {
+        check(block, &[]);
+    }
+}
