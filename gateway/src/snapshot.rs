@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use cardea_acme::{Challenges, OnDemand};
+use cardea_config::model::Protocol;
 use cardea_http1::Limits;
 use ipnet::IpNet;
 
@@ -26,6 +27,7 @@ use crate::traffic::exchange::Timeouts;
 use crate::traffic::headers::HeaderName;
 use crate::traffic::respond::ResponseStyle;
 use crate::traffic::route::{HostTable, PathRules};
+use crate::traffic::stream::{ListenerStreams, Stream};
 use crate::traffic::tls::ListenerTls;
 
 /// Names a listener for as long as the process lives, across reloads.
@@ -81,6 +83,8 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     /// The hosts served here: an index into `Snapshot::domains`.
     pub hosts: Arc<HostTable>,
+    /// The streams; none where there is nothing but domains.
+    pub streams: Option<Box<ListenerStreams>>,
     /// What the codec refuses.
     pub limits: Limits,
     /// What a connection of HTTP/2 may cost.
@@ -111,6 +115,19 @@ pub struct ListenerPlan {
     pub open: Arc<AtomicU64>,
     /// Where connections are counted.
     pub slot: ListenerSlot,
+}
+
+impl ListenerPlan {
+    /// Whether what no stream takes is served as HTTP.
+    pub fn serves_http(&self) -> bool {
+        let streams = self.streams.as_ref();
+        streams.is_none_or(|streams| streams.protocol == Protocol::Http)
+    }
+
+    /// The stream that takes a connection whose client asks for a host, or for none.
+    pub fn stream_of(&self, server_name: Option<&str>) -> Option<&Arc<Stream>> {
+        self.streams.as_ref()?.find(server_name, &self.hosts)
+    }
 }
 
 /// How the client's identity is told to origins.

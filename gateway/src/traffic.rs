@@ -20,12 +20,15 @@ pub mod route;
 
 pub mod balance;
 pub mod body;
+pub mod flow;
 pub mod forward;
 pub mod http2;
 pub mod peer;
 pub mod relay;
 pub mod splice;
+pub mod stream;
 pub mod tunnel;
+pub mod udp;
 pub mod upload;
 pub mod upstream;
 

@@ -27,5 +27,6 @@ mod routing;
 mod security;
 mod service_manager;
 mod shutdown;
+mod streams;
 mod tunnels;
 mod upstream_tls;

@@ -110,16 +110,27 @@ impl Redis {
         }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What a command answers, as `redis-cli` shows it.
+    #[track_caller]
+    pub fn ask(&self, command: &[&str]) -> String {
+        self.ask_by_way_of(self.address, command)
+    }
+
+    /// As `ask`, of somebody who passes it on.
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
-    pub fn ask(&self, command: &[&str]) -> String {
+    pub fn ask_by_way_of(&self, address: SocketAddr, command: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
         cli.args(["-a", PASSWORD, "--no-auth-warning", "-h"]);
-        cli.arg(self.address.ip().to_string()).arg("-p");
-        cli.arg(self.address.port().to_string());
+        cli.arg(address.ip().to_string()).arg("-p");
+        cli.arg(address.port().to_string());
         if self.authority.is_some() {
             let authority = self.files.path().join("ca.pem");
             cli.args(["--tls", "--cacert"]).arg(authority);

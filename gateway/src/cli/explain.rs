@@ -146,6 +146,10 @@ impl Explanation<'_> {
             listener.name,
             self.place(origin.map(|one| one.origin))
         );
+        if let Some(stream) = listener.stream_of(Some(&url.host)).filter(|_| url.secure) {
+            println!("stream     {} takes the host, TLS and all", stream.name);
+            return true;
+        }
         if url.secure {
             match self.compiled.certificates.name_for(&url.host) {
                 Some(name) => println!("certificate {name}"),
@@ -272,7 +276,9 @@ impl Explanation<'_> {
     /// its kind.
     fn listener(&self, url: &Url<'_>) -> Option<&ListenerPlan> {
         let plans = self.compiled.snapshot.listeners.iter().map(AsRef::as_ref);
-        let mut of_kind = plans.filter(|plan: &&ListenerPlan| plan.tls.is_some() == url.secure);
+        let is_of_kind =
+            |plan: &&ListenerPlan| plan.serves_http() && plan.tls.is_some() == url.secure;
+        let mut of_kind = plans.filter(is_of_kind);
         let Some(port) = url.port else {
             return of_kind.next();
         };

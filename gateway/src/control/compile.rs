@@ -21,12 +21,14 @@ pub mod domains;
 pub mod listeners;
 pub mod redis;
 pub mod settings;
+pub mod streams;
 pub mod tls;
 
 pub use acme::Acme;
 pub use certificates::Certificates;
 pub use domains::Domains;
-pub use listeners::{BindKey, Listeners};
+pub use listeners::{BindKey, Listeners, Transport};
+pub use streams::Streams;
 
 /// A configuration, compiled, with everything the next one may share with it.
 #[derive(Debug)]
@@ -113,20 +115,11 @@ pub fn compile(
             metrics,
         ))
     });
-    let listeners =
-        certificates
-            .as_ref()
-            .zip(domains.as_ref())
-            .and_then(|(certificates, domains)| {
-                let before = previous.map(|p| &p.listeners);
-                problems.take(Listeners::compile(
-                    before,
-                    &document,
-                    certificates,
-                    domains,
-                    metrics,
-                ))
-            });
+    let streams = upstreams
+        .as_ref()
+        .map(|upstreams| Streams::compile(&document, upstreams, metrics));
+    let needed = (certificates.as_ref(), domains.as_ref(), streams.as_ref());
+    let listeners = problems.take(listeners(needed, previous, &document, metrics));
     let parts = problems.take(settings::compile(&document, &mut limiters));
     let (Some(upstreams), Some(certificates), Some(domains), Some(listeners), Some(parts)) =
         (upstreams, certificates, domains, listeners, parts)
@@ -162,6 +155,25 @@ pub fn compile(
         listeners,
     };
     Ok((compiled, problems.0))
+}
+
+/// The listeners, if all they are made of is there.
+fn listeners(
+    needed: (Option<&Certificates>, Option<&Domains>, Option<&Streams>),
+    previous: Option<&Compiled>,
+    document: &Document,
+    metrics: &Metrics,
+) -> Found<Listeners> {
+    let (Some(certificates), Some(domains), Some(streams)) = needed else {
+        return (None, Vec::new());
+    };
+    let parts = listeners::Parts {
+        certificates,
+        domains,
+        streams,
+    };
+    let before = previous.map(|previous| &previous.listeners);
+    Listeners::compile(before, document, &parts, metrics)
 }
 
 /// What authorities are asked for, and what it is shared by.

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use cardea_config::diagnostic::Diagnostic;
 
-use super::compile::BindKey;
+use super::compile::{BindKey, Transport};
 use crate::traffic::listener::{self, Socket};
+use crate::traffic::udp;
 
 /// Sockets bound for the workers and not handed to them yet.
 #[derive(Debug, Default)]
 pub struct Bound {
     /// One socket per worker for each new address.
-    sockets: Vec<(BindKey, Vec<TcpListener>)>,
+    sockets: Vec<(BindKey, Vec<listener::Bound>)>,
     /// The addresses as the kernel gave them, where a port was left to it.
     pub actual: BTreeMap<BindKey, SocketAddr>,
 }
@@ -45,8 +46,9 @@ impl Bound {
         let mut failed = Vec::new();
         for key in wanted.filter(|key| !in_use.contains_key(key)) {
             // An address that moves to another listener is ours already.
-            let is_ours = in_use.keys().any(|held| held.address == key.address);
-            match bind_one(key.address, workers, is_ours) {
+            let is_same =
+                |held: &BindKey| held.address == key.address && held.transport == key.transport;
+            match bind_one(key, workers, in_use.keys().any(is_same)) {
                 Ok((actual, sockets)) => {
                     bound.actual.insert(*key, actual);
                     bound.sockets.push((*key, sockets));
@@ -86,34 +88,51 @@ impl Bound {
 }
 
 fn bind_one(
-    address: SocketAddr,
+    key: &BindKey,
     workers: usize,
     is_ours: bool,
-) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+) -> io::Result<(SocketAddr, Vec<listener::Bound>)> {
     if !is_ours {
-        refuse_taken(address)?;
+        refuse_taken(key)?;
     }
-    let first = listener::bind(address)?;
-    let actual = first.local_addr()?;
+    let (first, actual) = bind_at(key.transport, key.address)?;
     let mut sockets = vec![first];
     while sockets.len() < workers {
-        sockets.push(listener::bind(actual)?);
+        sockets.push(bind_at(key.transport, actual)?.0);
     }
     Ok((actual, sockets))
 }
 
+fn bind_at(transport: Transport, address: SocketAddr) -> io::Result<(listener::Bound, SocketAddr)> {
+    match transport {
+        Transport::Tcp => {
+            let socket = listener::bind(address)?;
+            let actual = socket.local_addr()?;
+            Ok((listener::Bound::Connections(socket), actual))
+        }
+        Transport::Udp => {
+            let socket = udp::bind(address)?;
+            let actual = socket.local_addr()?;
+            Ok((listener::Bound::Datagrams(socket), actual))
+        }
+    }
+}
+
 /// Two gateways of one user could share a port through `SO_REUSEPORT` and split its traffic
 /// unnoticed; binding once without it finds out.
-fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+fn refuse_taken(key: &BindKey) -> io::Result<()> {
+    let address = key.address;
     if address.port() == 0 {
         return Ok(());
     }
-    let probe = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    probe.set_reuse_address(true)?;
+    let (kind, protocol) = match key.transport {
+        Transport::Tcp => (socket2::Type::STREAM, socket2::Protocol::TCP),
+        Transport::Udp => (socket2::Type::DGRAM, socket2::Protocol::UDP),
+    };
+    let domain = socket2::Domain::for_address(address);
+    let probe = socket2::Socket::new(domain, kind, Some(protocol))?;
+    // For datagrams the option would do what is to be found out.
+    probe.set_reuse_address(key.transport == Transport::Tcp)?;
     if address.is_ipv6() {
         probe.set_only_v6(true)?;
     }

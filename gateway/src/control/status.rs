@@ -150,6 +150,9 @@ fn origins(document: &Document, places: &Sources) -> Value {
             note(format!("/domains/{at}/routes/{number}"), route.origin);
         }
     }
+    for (at, stream) in document.streams.iter().enumerate() {
+        note(format!("/streams/{at}"), stream.origin);
+    }
     for (name, upstream) in &document.upstreams {
         let name = name.as_str().replace('~', "~0").replace('/', "~1");
         note(format!("/upstreams/{name}"), upstream.origin);

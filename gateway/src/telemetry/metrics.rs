@@ -28,7 +28,7 @@ use slots::{Lease, Slots};
 
 use crate::traffic::upstream::compile::Upstreams;
 
-pub use cells::{HandshakeEnd, ProxyHeaderEnd};
+pub use cells::{DatagramDrop, HandshakeEnd, ProxyHeaderEnd, StreamEnd};
 pub use slots::OVERFLOW;
 pub use worker::{RequestSample, WorkerMetrics};
 
@@ -43,6 +43,9 @@ pub const UPSTREAMS_MAX: usize = 16_384;
 
 /// Listeners that are counted apart.
 pub const LISTENERS_MAX: usize = 1024;
+
+/// Streams that are counted apart.
+pub const STREAMS_MAX: usize = 8192;
 
 /// Where the requests of a route are counted, for as long as something holds this.
 #[derive(Debug, Clone)]
@@ -63,6 +66,10 @@ pub struct UpstreamSlot {
 #[derive(Debug, Clone)]
 pub struct ListenerSlot(Arc<Lease>);
 
+/// Where the connections and sessions of a stream are counted, for as long as something holds this.
+#[derive(Debug, Clone)]
+pub struct StreamSlot(Arc<Lease>);
+
 /// Names a [`RouteSlot`] for whoever knows that it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteSlotId {
@@ -77,6 +84,10 @@ pub struct UpstreamSlotId(u32);
 /// Names a [`ListenerSlot`] for whoever knows that it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerSlotId(u32);
+
+/// Names a [`StreamSlot`] for whoever knows that it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSlotId(u32);
 
 impl RouteSlot {
     /// Its name.
@@ -96,6 +107,13 @@ impl ListenerSlot {
     /// Its name.
     pub fn id(&self) -> ListenerSlotId {
         ListenerSlotId(self.0.slot)
+    }
+}
+
+impl StreamSlot {
+    /// Its name.
+    pub fn id(&self) -> StreamSlotId {
+        StreamSlotId(self.0.slot)
     }
 }
 
@@ -138,6 +156,7 @@ struct Shared {
     domains: Slots<1>,
     upstreams: Slots<1>,
     listeners: Slots<1>,
+    streams: Slots<1>,
     reloads: Mutex<Reloads>,
     log: Arc<LogCounts>,
     diagnostics_dropped: OnceLock<ErrorCounter>,
@@ -168,6 +187,7 @@ impl Metrics {
             domains: Chunks::new(DOMAINS_MAX),
             upstreams: Chunks::new(UPSTREAMS_MAX),
             listeners: Chunks::new(LISTENERS_MAX),
+            streams: Chunks::new(STREAMS_MAX),
         };
         let workers: Vec<_> = (0..workers).map(|_| Arc::new(cells())).collect();
         let domains = Slots::new(DOMAINS_MAX, None);
@@ -176,6 +196,7 @@ impl Metrics {
             domains,
             upstreams: Slots::new(UPSTREAMS_MAX, None),
             listeners: Slots::new(LISTENERS_MAX, None),
+            streams: Slots::new(STREAMS_MAX, None),
             reloads: Mutex::default(),
             log: Arc::default(),
             diagnostics_dropped: OnceLock::new(),
@@ -237,6 +258,14 @@ impl Metrics {
         let Shared { workers, .. } = &*self.shared;
         ListenerSlot(self.shared.listeners.acquire([name], None, |slot| {
             clear(workers, slot, |cells| &cells.listeners);
+        }))
+    }
+
+    /// Where the connections and sessions of a stream are counted.
+    pub fn stream_slot(&self, name: &str) -> StreamSlot {
+        let Shared { workers, .. } = &*self.shared;
+        StreamSlot(self.shared.streams.acquire([name], None, |slot| {
+            clear(workers, slot, |cells| &cells.streams);
         }))
     }
 

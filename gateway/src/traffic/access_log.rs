@@ -13,7 +13,7 @@ mod writer;
 
 pub use field::Field;
 pub use format::{Format, FormatError};
-pub use record::Record;
+pub use record::{Record, StreamFacts};
 pub use sink::Target;
 pub use time::http_date;
 pub use writer::{AccessLog, WorkerLog};

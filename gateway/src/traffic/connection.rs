@@ -1,5 +1,5 @@
 //! A client's connection from accept to close: what a proxy in front says of it, its TLS handshake,
-//! then the protocol that was agreed on it.
+//! then the stream that takes it, or the protocol that was agreed on it.
 //!
 //! Must not: know what a request means.
 
@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use self::tcp::Taken;
 use super::buffer::Inbound;
 use super::exchange::Client;
 use super::socket::Socket;
@@ -19,6 +20,8 @@ mod handshake;
 mod head;
 
 pub mod proxy_header;
+
+mod tcp;
 
 pub mod client;
 mod conduct;
@@ -99,19 +102,30 @@ pub async fn serve(
     if introduced.is_err() {
         return;
     }
-    if plan.tls.is_some() {
-        // In boxes, as everything that has an end: a connection that waits for its next request has
-        // room for that alone.
-        let making = handshake::make(&worker, &plan, &mut socket, &mut client);
-        let met = Box::pin(making).await;
-        if let Err(end) = met {
-            worker.metrics.handshake_finished(plan.slot.id(), end);
-            if end == HandshakeEnd::PlainHttp {
-                http1::refuse_plain(&worker, &ticket, &socket).await;
+    let taken = match &plan.tls {
+        Some(_) => {
+            // In boxes, as everything that has an end: a connection that waits for its next request
+            // has room for that alone.
+            let making = handshake::make(&worker, &plan, &mut socket, &mut client);
+            match Box::pin(making).await {
+                Ok(taken) => taken,
+                Err(end) => {
+                    worker.metrics.handshake_finished(plan.slot.id(), end);
+                    if end == HandshakeEnd::PlainHttp && plan.serves_http() {
+                        http1::refuse_plain(&worker, &ticket, &socket).await;
+                    }
+                    Box::pin(handshake::part(&socket, end)).await;
+                    return;
+                }
             }
-            Box::pin(handshake::part(&socket, end)).await;
-            return;
         }
+        None => plan.stream_of(None).map(Taken::unread),
+    };
+    if let Some(taken) = taken {
+        return Box::pin(tcp::serve(&worker, &plan, &socket, &client, taken)).await;
+    }
+    if !plan.serves_http() {
+        return;
     }
     drop(plan);
     let is_http2 = client.tls.as_ref().is_some_and(|tls| tls.is_http2);

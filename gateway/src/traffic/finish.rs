@@ -80,5 +80,6 @@ fn record<'r>(exchange: &'r Exchange<'_>, status: u16, duration: Duration) -> Re
         upstream_first_byte: exchange.upstream.first_byte,
         retries: exchange.upstream.retries,
         generation: exchange.snapshot.generation,
+        stream: None,
     }
 }

@@ -4,7 +4,7 @@
 //! Must not: drop a connection that the kernel has accepted while a listener goes away.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdDatagrams};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use super::udp::Receiver;
 use super::worker::{Command, Worker};
 use crate::snapshot::ListenerId;
 
@@ -33,7 +34,16 @@ pub struct Socket {
     /// The address as configured: the key for `Unlisten`.
     pub address: SocketAddr,
     /// The socket.
-    pub socket: StdListener,
+    pub socket: Bound,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Bound {
+    /// For connections.
+    Connections(StdListener),
+    /// For datagrams.
+    Datagrams(StdDatagrams),
 }
 
 /// Binds one socket of an address; every worker gets its own and the kernel spreads connections
@@ -65,8 +75,14 @@ pub struct Listening(Vec<Accepting>);
 struct Accepting {
     id: ListenerId,
     address: SocketAddr,
-    listener: Rc<TcpListener>,
-    task: AbortHandle,
+    source: Accepted,
+}
+
+/// Where connections or datagrams come from.
+#[derive(Debug)]
+enum Accepted {
+    Connections(Rc<TcpListener>, AbortHandle),
+    Datagrams(Rc<Receiver>),
 }
 
 impl Listening {
@@ -77,20 +93,25 @@ impl Listening {
             address,
             socket,
         } = socket;
-        let listener = match TcpListener::from_std(socket) {
-            Ok(listener) => Rc::new(listener),
-            Err(error) => {
-                tracing::error!(%address, %error, "listener_not_started");
-                return;
+        let started = match socket {
+            Bound::Connections(socket) => TcpListener::from_std(socket).map(|listener| {
+                let listener = Rc::new(listener);
+                let accepting = accept(Rc::clone(worker), id, Rc::clone(&listener));
+                let task = tokio::task::spawn_local(accepting);
+                Accepted::Connections(listener, task.abort_handle())
+            }),
+            Bound::Datagrams(socket) => {
+                Receiver::start(worker, id, socket).map(Accepted::Datagrams)
             }
         };
-        let task = tokio::task::spawn_local(accept(Rc::clone(worker), id, Rc::clone(&listener)));
-        self.0.push(Accepting {
-            id,
-            address,
-            listener,
-            task: task.abort_handle(),
-        });
+        match started {
+            Ok(source) => self.0.push(Accepting {
+                id,
+                address,
+                source,
+            }),
+            Err(error) => tracing::error!(%address, %error, "listener_not_started"),
+        }
     }
 
     /// Stops accepting on an address, after serving what is in its queue.
@@ -114,8 +135,12 @@ impl Listening {
 
 impl Accepting {
     fn stop(&self, worker: &Rc<Worker>) {
-        self.task.abort();
-        let socket = socket2::SockRef::from(&*self.listener);
+        let (listener, task) = match &self.source {
+            Accepted::Connections(listener, task) => (listener, task),
+            Accepted::Datagrams(receiver) => return receiver.stop(worker),
+        };
+        task.abort();
+        let socket = socket2::SockRef::from(&**listener);
         while let Ok((stream, peer)) = socket.accept() {
             if let Some(peer) = peer.as_socket() {
                 worker.adopt(self.id, stream.into(), peer);

@@ -264,8 +264,7 @@ impl Socket {
     }
 
     /// Reads a client's first words, within the deadline set.
-    pub async fn greeted(&self) -> Result<Accepted, GreetingError> {
-        let mut greeting = Greeting::default();
+    pub async fn greeted(&self, greeting: &mut Greeting) -> Result<Accepted, GreetingError> {
         let mut records = [0; HANDSHAKE_BYTES];
         let mut is_first = true;
         loop {

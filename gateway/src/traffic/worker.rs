@@ -314,6 +314,17 @@ impl Worker {
         }
     }
 
+    /// Counts a session of UDP as open until the guard goes.
+    pub fn open_session(self: &Rc<Self>, plan: &Arc<ListenerPlan>) -> OpenSession {
+        plan.open.fetch_add(1, Ordering::Relaxed);
+        self.count_open(1);
+        self.metrics.connection_opened(plan.slot.id());
+        OpenSession {
+            worker: Rc::clone(self),
+            plan: Arc::clone(plan),
+        }
+    }
+
     fn count_open(&self, change: i64) {
         if let Some(member) = self.crew.members.get(self.index) {
             // Only this worker writes its count.
@@ -391,6 +402,28 @@ impl Drop for OpenConnection {
             *entry = None;
         }
         self.worker.vacant.borrow_mut().push(self.place);
+        self.plan.open.fetch_sub(1, Ordering::Relaxed);
+        self.worker.count_open(-1);
+        self.worker.metrics.connection_closed(self.plan.slot.id());
+    }
+}
+
+/// A session of UDP. Dropping it gives its place to another one.
+#[derive(Debug)]
+pub struct OpenSession {
+    worker: Rc<Worker>,
+    plan: Arc<ListenerPlan>,
+}
+
+impl OpenSession {
+    /// How its listener served when it began.
+    pub fn plan(&self) -> &ListenerPlan {
+        &self.plan
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
         self.plan.open.fetch_sub(1, Ordering::Relaxed);
         self.worker.count_open(-1);
         self.worker.metrics.connection_closed(self.plan.slot.id());

@@ -14,7 +14,7 @@ use cardea_certs::{
     LiveCertificates, Plan, Refreshed,
 };
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{self, Document, Domain, HostPattern};
+use cardea_config::model::{self, Document, HostPattern, Listener};
 use cardea_config::origin::{Located, Origin};
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
@@ -458,18 +458,20 @@ fn unstapled(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
     names.iter().map(warn).collect()
 }
 
-/// The hosts of domains on TLS listeners that no certificate names, or not the one their domain
-/// chose: what their clients are shown they will not take for the host's.
+/// The hosts of domains and streams whose TLS ends here that no certificate names, or not the one
+/// their domain chose: what their clients are shown they will not take for the host's.
 fn uncovered(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
-    let is_secure = |domain: &Domain| {
+    let is_secure = |is_on: &dyn Fn(&Listener) -> bool| {
         let mut listeners = document.listeners.iter().filter(|one| one.tls.is_some());
-        listeners.any(|one| {
-            domain.listeners.is_empty()
-                || domain.listeners.iter().any(|name| name.value == one.name)
-        })
+        listeners.any(|one| is_on(one))
     };
-    let domains = document.domains.iter().filter(|domain| is_secure(domain));
-    let hosts = domains.flat_map(|domain| &domain.hosts);
+    let domains = document.domains.iter();
+    let domains = domains.filter(|domain| is_secure(&|one| domain.is_on(one)));
+    let streams = document.streams.iter().filter(|it| !it.passes_tls());
+    let streams = streams.filter(|stream| is_secure(&|one| stream.is_on(&one.name)));
+    let hosts = domains
+        .flat_map(|domain| &domain.hosts)
+        .chain(streams.flat_map(|stream| &stream.hosts));
     let uncovered = hosts.filter(|host| {
         // Any name below a wildcard stands for all of them.
         let example = host.suffix().map(|suffix| format!("any.{suffix}"));
@@ -481,7 +483,7 @@ fn uncovered(store: &CertificateStore, document: &Document) -> Vec<Diagnostic> {
         let message = format!("no certificate covers `{}`", host.as_str());
         Diagnostic::warning("W-host-without-certificate", Some(host.origin), message)
             .label("clients are shown one for other names, and will refuse it")
-            .remedy("add a certificate that names the host, or serve the domain on other listeners")
+            .remedy("add a certificate that names the host, or serve it on other listeners")
     };
     uncovered.take(UNCOVERED_TOLD_MAX).map(warn).collect()
 }

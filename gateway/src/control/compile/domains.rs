@@ -22,7 +22,7 @@ use crate::traffic::respond::ResponseStyle;
 use crate::traffic::route::{HostTable, PathRules, RouteTable, WeightedChoice, lint};
 use crate::traffic::upstream::compile::Upstreams;
 
-mod hosts;
+pub(super) mod hosts;
 
 /// The domains of a configuration, in the order of its document.
 #[derive(Debug)]
@@ -114,6 +114,9 @@ impl Domains {
 
     /// Who claims which host on a listener.
     pub fn hosts_of(&self, listener: &model::Listener, document: &Document) -> Arc<HostTable> {
+        if !listener.protocol.is_http() {
+            return Arc::default();
+        }
         if listener.hosts.is_empty() && document.domains.iter().all(|it| it.listeners.is_empty()) {
             return self.hosts();
         }
@@ -202,10 +205,7 @@ impl Compiler<'_> {
 
     /// How the listeners that serve a domain normalise paths.
     fn path_rules(&self, domain: &model::Domain) -> Vec<PathRules> {
-        let is_serving = |listener: &&Located<model::Listener>| {
-            let mut names = domain.listeners.iter();
-            domain.listeners.is_empty() || names.any(|name| **name == listener.name)
-        };
+        let is_serving = |listener: &&Located<model::Listener>| domain.is_on(listener);
         let listeners = self.document.listeners.iter().filter(is_serving);
         listeners
             .map(|listener| PathRules::from(&listener.http))

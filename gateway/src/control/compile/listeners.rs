@@ -1,5 +1,5 @@
 //! Listeners: their plans, and the addresses they want to be bound to. A listener keeps its
-//! identity by its name across configurations.
+//! identity by its name across configurations, as long as its protocol stays.
 //!
 //! Must not: bind anything.
 
@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use cardea_config::diagnostic::Diagnostic;
-use cardea_config::model::{self, Document, HeaderMode, Underscores};
+use cardea_config::model::{self, Document, HeaderMode, Protocol, Underscores};
 use cardea_http1::Limits;
 
 use super::Found;
 use super::certificates::Certificates;
 use super::domains::Domains;
+use super::streams::Streams;
 use super::tls::{self, Policies};
 use crate::snapshot::{ListenerId, ListenerPlan};
 use crate::telemetry::metrics::{ListenerSlot, Metrics};
 use crate::traffic::connection::proxy_header::ProxyRules;
 use crate::traffic::route::{HostTable, PathRules};
+use crate::traffic::stream::ListenerStreams;
 use crate::traffic::tls::ListenerTls;
 
 /// An address of a listener.
@@ -29,12 +31,43 @@ pub struct BindKey {
     pub id: ListenerId,
     /// The address as configured.
     pub address: SocketAddr,
+    /// Whose port it is.
+    pub transport: Transport,
+}
+
+/// Ports of TCP and UDP have nothing to do with one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// For connections.
+    Tcp,
+    /// For datagrams.
+    Udp,
+}
+
+impl From<Protocol> for Transport {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http | Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+/// What listeners are made of beside their settings.
+#[derive(Debug)]
+pub struct Parts<'p> {
+    /// The certificates.
+    pub certificates: &'p Certificates,
+    /// The domains.
+    pub domains: &'p Domains,
+    /// The streams.
+    pub streams: &'p Streams,
 }
 
 /// The listeners of a configuration.
 #[derive(Debug)]
 pub struct Listeners {
-    ids: BTreeMap<Arc<str>, (ListenerId, Arc<AtomicU64>)>,
+    ids: BTreeMap<(Arc<str>, Protocol), (ListenerId, Arc<AtomicU64>)>,
     next: u32,
     plans: Vec<Arc<ListenerPlan>>,
     wanted: BTreeSet<BindKey>,
@@ -46,8 +79,7 @@ impl Listeners {
     pub fn compile(
         previous: Option<&Self>,
         document: &Document,
-        certificates: &Certificates,
-        domains: &Domains,
+        parts: &Parts<'_>,
         metrics: &Metrics,
     ) -> Found<Self> {
         let mut listeners = Self {
@@ -57,10 +89,11 @@ impl Listeners {
             wanted: BTreeSet::new(),
             policies: Policies::default(),
         };
-        let mut tls = tls::Compiler::new(document, certificates);
+        let mut tls = tls::Compiler::new(document, parts.certificates);
         for settings in &document.listeners {
             let name = settings.name.shared();
-            let known = previous.and_then(|before| before.ids.get(&name).cloned());
+            let identity = (Arc::clone(&name), settings.protocol);
+            let known = previous.and_then(|before| before.ids.get(&identity).cloned());
             let (id, open) = known.unwrap_or_else(|| {
                 listeners.next += 1;
                 (ListenerId(listeners.next), Arc::default())
@@ -69,29 +102,29 @@ impl Listeners {
                 let keys = bind.addresses().iter().map(|address| BindKey {
                     id,
                     address: *address,
+                    transport: settings.protocol.into(),
                 });
                 listeners.wanted.extend(keys);
             }
-            listeners
-                .ids
-                .insert(Arc::clone(&name), (id, Arc::clone(&open)));
+            listeners.ids.insert(identity, (id, Arc::clone(&open)));
             let secure = settings.tls.as_ref();
-            let secure = secure.map(|secure| tls.listener(secure, settings.origin));
+            let secure = secure.map(|secure| tls.listener(secure, settings));
             // Without a TLS side that it should have, there is no listener.
             if secure.as_ref().is_some_and(Option::is_none) {
                 continue;
             }
-            let parts = Parts {
+            let own = Own {
                 id,
                 open,
                 tls: secure.flatten(),
-                hosts: domains.hosts_of(settings, document),
+                hosts: parts.domains.hosts_of(settings, document),
+                streams: parts.streams.of_listener(settings, document),
                 slot: metrics.listener_slot(&name),
             };
             let underscores = document.forwarding.underscores;
             listeners
                 .plans
-                .push(Arc::new(plan(settings, parts, underscores)));
+                .push(Arc::new(plan(settings, own, underscores)));
         }
         let found;
         (listeners.policies, found) = tls.finish();
@@ -125,27 +158,30 @@ impl Listeners {
 }
 
 /// What a listener has beside its settings.
-struct Parts {
+struct Own {
     id: ListenerId,
     open: Arc<AtomicU64>,
     tls: Option<ListenerTls>,
     hosts: Arc<HostTable>,
+    streams: Option<Box<ListenerStreams>>,
     slot: ListenerSlot,
 }
 
-fn plan(settings: &model::Listener, parts: Parts, underscores: Underscores) -> ListenerPlan {
-    let Parts {
+fn plan(settings: &model::Listener, own: Own, underscores: Underscores) -> ListenerPlan {
+    let Own {
         id,
         open,
         tls,
         hosts,
+        streams,
         slot,
-    } = parts;
+    } = own;
     let http = &settings.http;
     ListenerPlan {
         id,
         name: settings.name.shared(),
         hosts,
+        streams,
         limits: limits(http, underscores),
         http2: http2(settings),
         takes_cleartext_http2: settings.http2.cleartext,

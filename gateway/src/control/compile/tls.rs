@@ -16,7 +16,7 @@ use cardea_config::model::{
     self, Alpn, ClientCertificates, ClientMode, Document, TlsGroup, TlsPolicy, TlsSuite,
     TlsVersion, UnknownNames,
 };
-use cardea_config::origin::Origin;
+use cardea_config::origin::{Located, Origin};
 use rustls::pki_types::UnixTime;
 use rustls::{CipherSuite, NamedGroup};
 
@@ -57,6 +57,9 @@ struct Key {
     policy: TlsPolicy,
     default: Option<Arc<str>>,
     is_local: bool,
+    /// Whether HTTP is spoken in it. What streams pass on nobody looks at: no protocol can be agreed
+    /// on, and no request that is safe to repeat be told from others.
+    is_http: bool,
 }
 
 impl<'c> Compiler<'c> {
@@ -74,18 +77,21 @@ impl<'c> Compiler<'c> {
     pub(super) fn listener(
         &mut self,
         settings: &model::ListenerTls,
-        origin: Origin,
+        listener: &Located<model::Listener>,
     ) -> Option<ListenerTls> {
+        let origin = listener.origin;
         let default = settings.default_certificate.as_ref();
         let wide = settings.policy();
         let key = |policy: TlsPolicy| Key {
             policy,
             default: default.map(|name| name.shared()),
             is_local: settings.unknown_names == UnknownNames::Local,
+            is_http: listener.protocol.is_http(),
         };
         let policy = self.policy(key(wide.clone()), origin);
         let document = self.document;
         let has_own = document.domains.iter().any(|domain| domain.tls.is_some());
+        let has_own = has_own && listener.protocol.is_http();
         let domains = document.domains.iter().take_while(|_| has_own);
         let by_domain = domains.map(|domain| {
             let own = domain.tls.as_deref()?.policy().over(wide.clone());
@@ -130,7 +136,7 @@ impl<'c> Compiler<'c> {
         let resolver = self.certificates.live();
         let resolver = resolver.resolver(key.default.clone(), local);
         let resumption = self.certificates.resumption();
-        ServerPolicy::compile(&settings(&key.policy), resolver, resumption)
+        ServerPolicy::compile(&settings(key), resolver, resumption)
     }
 
     /// What makes certificates for names of this machine; the same for all listeners.
@@ -144,14 +150,13 @@ impl<'c> Compiler<'c> {
     }
 }
 
-fn settings(policy: &TlsPolicy) -> PolicySettings {
-    let alpn = policy
-        .protocols()
-        .into_iter()
-        .map(|protocol| match protocol {
-            Alpn::Http2 => b"h2".to_vec(),
-            Alpn::Http11 => b"http/1.1".to_vec(),
-        });
+fn settings(key: &Key) -> PolicySettings {
+    let policy = &key.policy;
+    let protocols = policy.protocols().into_iter().filter(|_| key.is_http);
+    let alpn = protocols.map(|protocol| match protocol {
+        Alpn::Http2 => b"h2".to_vec(),
+        Alpn::Http11 => b"http/1.1".to_vec(),
+    });
     PolicySettings {
         min_version: match policy.oldest() {
             TlsVersion::V1_2 => MinVersion::Tls12,
@@ -161,7 +166,7 @@ fn settings(policy: &TlsPolicy) -> PolicySettings {
         groups: policy.exchanges().into_iter().map(group).collect(),
         alpn: alpn.collect(),
         clients: policy.clients().map(client_rules),
-        early_data: policy.takes_early_data(),
+        early_data: key.is_http && policy.takes_early_data(),
     }
 }
 

@@ -116,7 +116,7 @@ impl Default for DomainCells {
     }
 }
 
-macro_rules! ends {
+macro_rules! closed_set {
     ($(#[$meta:meta])* $Ends:ident { $($End:ident $name:literal $help:literal)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ macro_rules! ends {
     };
 }
 
-ends! {
+closed_set! {
     /// How a TLS handshake with a client ended.
     HandshakeEnd {
         Full "full" "A new session was made."
@@ -161,13 +161,14 @@ ends! {
         ClientCertificateRevoked "client_certificate_revoked" "The client's certificate is revoked, or nothing says whether it is."
         ClientCertificateInvalid "client_certificate_invalid" "The client's certificate is of an authority that does not count, or is broken."
         ClientCertificateDenied "client_certificate_denied" "The client's certificate is good, and no rule lets its owner in."
+        Passed "passed" "The connection went to a stream as it was."
         Proved "proved" "An authority was shown proof that the host is served here."
         Alert "alert" "The client refused what it was shown, and said so in an alert."
         Failed "failed" "Anything else."
     }
 }
 
-ends! {
+closed_set! {
     /// How it ended to look for the header of a proxy (PROXY protocol).
     ProxyHeaderEnd {
         V1 "v1" "A header of version 1 said where the connection comes from."
@@ -180,6 +181,60 @@ ends! {
         Checksum "checksum" "The checksum of the header is wrong."
         TimedOut "timed_out" "It took too long."
         Closed "closed" "The proxy went away."
+    }
+}
+
+closed_set! {
+    /// How a stream's connection or session ended.
+    StreamEnd {
+        Closed "closed" "Both sides had ended it."
+        Idle "idle" "Nothing crossed it for as long as the stream allows."
+        ClientReset "client_reset" "The client broke it off."
+        EndpointReset "endpoint_reset" "The endpoint broke it off, refused a datagram, or is not to be used any more."
+        Released "released" "The listener is gone, or the gateway shuts down."
+        Saturated "upstream_saturated" "The upstream has all the connections or requests it may have."
+        Unresolved "upstream_unresolved" "No endpoint of the upstream is known."
+        Unhealthy "upstream_unhealthy" "No endpoint of the upstream can be used."
+        ConnectFailed "upstream_connect_failed" "No connection to an endpoint could be opened."
+        ConnectTimeout "upstream_connect_timeout" "No endpoint answered in time."
+        TlsFailed "upstream_tls_failed" "The TLS handshake with the endpoint failed."
+    }
+}
+
+closed_set! {
+    /// Why a datagram was dropped.
+    DatagramDrop {
+        SessionsMax "sessions_max" "The listener had as many sessions as it may have, and this would have been another."
+        TooLarge "too_large" "It was larger than the listener's `datagram_bytes_max`."
+        NoEndpoint "no_endpoint" "No endpoint could be used, or the gateway had no socket for it."
+        EndpointFull "endpoint_full" "The system would not take it for the endpoint at once."
+        ClientFull "client_full" "The system would not take it for the client at once."
+    }
+}
+
+/// What is counted for a stream.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct StreamCells {
+    pub(super) opened: Count,
+    pub(super) closed: Count,
+    pub(super) received: Count,
+    pub(super) sent: Count,
+    pub(super) ends: [Count; StreamEnd::ALL.len()],
+    pub(super) dropped: [Count; DatagramDrop::ALL.len()],
+}
+
+impl Default for StreamCells {
+    fn default() -> Self {
+        let count = |_| Count::default();
+        Self {
+            opened: Count::default(),
+            closed: Count::default(),
+            received: Count::default(),
+            sent: Count::default(),
+            ends: std::array::from_fn(count),
+            dropped: std::array::from_fn(count),
+        }
     }
 }
 
@@ -251,6 +306,16 @@ impl Cells for ListenerCells {
     }
 }
 
+impl Cells for StreamCells {
+    const PER_CHUNK: usize = 16;
+
+    fn clear(&self) {
+        clear_all([&self.opened, &self.closed, &self.received, &self.sent]);
+        clear_all(&self.ends);
+        clear_all(&self.dropped);
+    }
+}
+
 /// What a worker counts for itself.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -300,6 +365,7 @@ pub(super) struct WorkerCells {
     pub(super) domains: Chunks<DomainCells>,
     pub(super) upstreams: Chunks<UpstreamCells>,
     pub(super) listeners: Chunks<ListenerCells>,
+    pub(super) streams: Chunks<StreamCells>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 use cardea_http2::Fault;
 
 use super::buckets::{BOUNDS_S, BUCKETS, UNITS_PER_SECOND};
-use super::cells::{CLASSES, Count, HandshakeEnd, ProxyHeaderEnd, Times, WorkerCells};
+use super::cells::{CLASSES, Count, Times, WorkerCells};
+use super::cells::{DatagramDrop, HandshakeEnd, ProxyHeaderEnd, StreamEnd};
 use super::names::{Kind, Metric};
 use super::process::{self, Start};
 use super::{Reloads, Shared, clear, lock, shared_value};
@@ -62,6 +63,7 @@ impl Collector for Collected {
         domains(shared, &mut families);
         upstreams(shared, &mut families);
         listeners(shared, &mut families);
+        streams(shared, &mut families);
         workers(shared, &mut families);
         upstreams_in_force(shared, &mut families);
         certificates(shared, &mut families);
@@ -322,6 +324,48 @@ fn listeners(shared: &Shared, families: &mut Families) {
         }
         for (end, count) in ProxyHeaderEnd::ALL.iter().zip(proxy_headers) {
             families.add_count(Metric::ProxyHeaders, &[name, end.as_str()], count);
+        }
+    }
+}
+
+/// Ends and drops that never were have no series.
+fn streams(shared: &Shared, families: &mut Families) {
+    let held = shared.streams.held(|slot| {
+        clear(&shared.workers, slot, |cells| &cells.streams);
+    });
+    for (key, slot) in held {
+        let (mut opened, mut closed) = (0u64, 0u64);
+        let (mut received, mut sent) = (0u64, 0u64);
+        let mut ends = [0; StreamEnd::ALL.len()];
+        let mut dropped = [0; DatagramDrop::ALL.len()];
+        for cells in shared.workers.iter().filter_map(|it| it.streams.seen(slot)) {
+            // The end is read before the beginning, so that no more have ended than begun.
+            closed = closed.wrapping_add(cells.closed.value());
+            opened = opened.wrapping_add(cells.opened.value());
+            received = received.wrapping_add(cells.received.value());
+            sent = sent.wrapping_add(cells.sent.value());
+            add_all(&mut ends, &cells.ends);
+            add_all(&mut dropped, &cells.dropped);
+        }
+        let [name] = &*key;
+        if is_idle_overflow(name, opened) {
+            continue;
+        }
+        let open = opened.saturating_sub(closed);
+        families.add_count(Metric::StreamConnections, &[name], opened);
+        families.add_count(Metric::StreamConnectionsOpen, &[name], open);
+        families.add_count(Metric::StreamReceivedBytes, &[name], received);
+        families.add_count(Metric::StreamSentBytes, &[name], sent);
+        for (end, count) in StreamEnd::ALL.iter().zip(ends) {
+            if count > 0 {
+                families.add_count(Metric::StreamEnds, &[name, end.as_str()], count);
+            }
+        }
+        for (why, count) in DatagramDrop::ALL.iter().zip(dropped) {
+            if count > 0 {
+                let labels: [&str; 2] = [name, why.as_str()];
+                families.add_count(Metric::StreamDatagramsDropped, &labels, count);
+            }
         }
     }
 }

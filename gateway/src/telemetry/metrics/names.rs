@@ -72,11 +72,11 @@ metrics! {
         "Exchanges that the gateway answered by itself or ended early, by reason."
 
     ConnectionsOpen "cardea_connections_open" Gauge ["listener"]
-        "Client connections open now."
+        "Client connections open now; on a listener for UDP, sessions."
     Connections "cardea_connections_total" Counter ["listener"]
-        "Client connections accepted."
+        "Client connections accepted; on a listener for UDP, sessions begun."
     ConnectionsRefused "cardea_connections_refused_total" Counter ["listener"]
-        "Client connections closed at once because the listener had connections_max of them."
+        "Client connections closed at once because the listener had connections_max of them; on a listener for UDP, datagrams dropped for sessions_max."
     AcceptFailures "cardea_accept_failures_total" Counter []
         "Accepts that failed, mostly for want of file descriptors."
     Handshakes "cardea_tls_handshakes_total" Counter ["listener" "result"]
@@ -89,6 +89,19 @@ metrics! {
         "Upgraded connections, such as WebSockets, open now."
     Tunnels "cardea_tunnels_total" Counter []
         "Connections upgraded."
+
+    StreamConnectionsOpen "cardea_stream_connections_open" Gauge ["stream"]
+        "Connections and sessions of UDP that the stream has now."
+    StreamConnections "cardea_stream_connections_total" Counter ["stream"]
+        "Connections and sessions of UDP that the stream took."
+    StreamReceivedBytes "cardea_stream_received_bytes_total" Counter ["stream"]
+        "Bytes that the stream took from clients to endpoints."
+    StreamSentBytes "cardea_stream_sent_bytes_total" Counter ["stream"]
+        "Bytes that the stream took from endpoints to clients."
+    StreamEnds "cardea_stream_ends_total" Counter ["stream" "reason"]
+        "Connections and sessions of UDP that ended, by how."
+    StreamDatagramsDropped "cardea_stream_datagrams_dropped_total" Counter ["stream" "reason"]
+        "Datagrams dropped, by why."
 
     UpstreamRequests "cardea_upstream_requests_total" Counter ["upstream" "code"]
         "Requests sent to the upstream, by class of its status; none when it gave none."

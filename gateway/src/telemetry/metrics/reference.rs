@@ -7,7 +7,7 @@ use std::path::Path;
 use super::buckets::BOUNDS_S;
 use cardea_http2::Fault;
 
-use super::cells::{HandshakeEnd, ProxyHeaderEnd};
+use super::cells::{DatagramDrop, HandshakeEnd, ProxyHeaderEnd, StreamEnd};
 use super::names::Metric;
 
 const INTRODUCTION: &str = "\
@@ -24,7 +24,7 @@ the configuration and closed sets; nothing that a client sends becomes a label.
 - `code` is the class of the status, `1xx` to `5xx`. `reason` is a reason code, as in the access log.
 - A name keeps its series across reloads. A name that leaves the configuration takes its series with
   it once the last request that began under it has ended; if it comes back, it counts from zero.
-- Domains, routes, upstreams and listeners beyond the number that is counted apart are counted
+- Domains, routes, streams, upstreams and listeners beyond the number that is counted apart are counted
   together as `_other`.
 - Each metric that counts requests or connections is added up over all workers when it is read, and
   the workers go on counting meanwhile: sums of different metrics may differ by what happened then.
@@ -65,6 +65,16 @@ fn page() -> String {
     page.push_str("\nWhat comes of headers of the PROXY protocol:\n\n| `result` | |\n|---|---|\n");
     for end in ProxyHeaderEnd::ALL {
         writeln!(page, "| `{}` | {} |", end.as_str(), end.help())
+            .expect("a string takes everything");
+    }
+    page.push_str("\nHow connections and sessions of streams end:\n\n| `reason` | |\n|---|---|\n");
+    for end in StreamEnd::ALL {
+        writeln!(page, "| `{}` | {} |", end.as_str(), end.help())
+            .expect("a string takes everything");
+    }
+    page.push_str("\nWhy datagrams are dropped:\n\n| `reason` | |\n|---|---|\n");
+    for why in DatagramDrop::ALL {
+        writeln!(page, "| `{}` | {} |", why.as_str(), why.help())
             .expect("a string takes everything");
     }
     let bounds: Vec<_> = BOUNDS_S.iter().map(ToString::to_string).collect();

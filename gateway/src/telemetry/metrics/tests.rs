@@ -325,6 +325,10 @@ fn every_metric_of_the_table_can_be_seen() {
         reason: Some(Reason::Answered),
         ..sample(&route)
     });
+    let stream = metrics.stream_slot("db");
+    workers[0].stream_opened(stream.id());
+    workers[0].stream_ended(stream.id(), StreamEnd::Closed);
+    workers[0].datagram_dropped(stream.id(), DatagramDrop::TooLarge);
     let page = metrics.text();
     for metric in names::Metric::ALL {
         let head = format!("# TYPE {} {}\n", metric.name(), metric.kind().as_str());
@@ -362,4 +366,25 @@ fn allocated(metrics: &Metrics) -> usize {
     };
     let seen: usize = metrics.shared.workers.iter().map(seen).sum();
     seen * size_of::<RouteCells>()
+}
+
+#[test]
+fn streams_are_counted() {
+    let (metrics, workers) = metrics(2);
+    let stream = metrics.stream_slot("db");
+    for worker in &workers {
+        worker.stream_opened(stream.id());
+        worker.stream_moved(stream.id(), 3, 40);
+        worker.datagram_dropped(stream.id(), DatagramDrop::SessionsMax);
+    }
+    workers[0].stream_ended(stream.id(), StreamEnd::Idle);
+    check(
+        &metrics,
+        "cardea_stream_connections_total{stream=\"db\"} 2
+         cardea_stream_connections_open{stream=\"db\"} 1
+         cardea_stream_received_bytes_total{stream=\"db\"} 6
+         cardea_stream_sent_bytes_total{stream=\"db\"} 80
+         cardea_stream_ends_total{stream=\"db\",reason=\"idle\"} 1
+         cardea_stream_datagrams_dropped_total{stream=\"db\",reason=\"sessions_max\"} 2",
+    );
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use cardea_http2::Fault;
 
-use super::cells::{self, ListenerCells, UpstreamCells, WorkerCells};
-use super::{HandshakeEnd, ListenerSlotId, ProxyHeaderEnd, RouteSlotId, UpstreamSlotId};
+use super::cells::{self, ListenerCells, StreamCells, UpstreamCells, WorkerCells};
+use super::{DatagramDrop, HandshakeEnd, ProxyHeaderEnd, StreamEnd};
+use super::{ListenerSlotId, RouteSlotId, StreamSlotId, UpstreamSlotId};
 use crate::traffic::respond::Reason;
 
 /// A worker's counters. There is one for each worker; it can be sent to a thread, but not shared.
@@ -136,6 +137,38 @@ impl WorkerMetrics {
         });
     }
 
+    /// Counts a connection or session that a stream took.
+    pub fn stream_opened(&self, stream: StreamSlotId) {
+        self.at_stream(stream, |cells| cells.opened.add(1));
+    }
+
+    /// Counts bytes that a stream moved: from the client, and to it.
+    pub fn stream_moved(&self, stream: StreamSlotId, received: u64, sent: u64) {
+        self.at_stream(stream, |cells| {
+            cells.received.add(received);
+            cells.sent.add(sent);
+        });
+    }
+
+    /// Counts the end of a connection or session that was counted when it was opened.
+    pub fn stream_ended(&self, stream: StreamSlotId, end: StreamEnd) {
+        self.at_stream(stream, |cells| {
+            cells.closed.add(1);
+            if let Some(count) = cells.ends.get(end as usize) {
+                count.add(1);
+            }
+        });
+    }
+
+    /// Counts a datagram of a stream that was dropped.
+    pub fn datagram_dropped(&self, stream: StreamSlotId, why: DatagramDrop) {
+        self.at_stream(stream, |cells| {
+            if let Some(count) = cells.dropped.get(why as usize) {
+                count.add(1);
+            }
+        });
+    }
+
     /// Counts an accept that failed.
     pub fn accept_failed(&self) {
         self.cells.own.accept_failures.add(1);
@@ -178,6 +211,12 @@ impl WorkerMetrics {
 
     fn at_listener(&self, listener: ListenerSlotId, count: impl FnOnce(&ListenerCells)) {
         if let Some(cells) = self.cells.listeners.owned(listener.0) {
+            count(cells);
+        }
+    }
+
+    fn at_stream(&self, stream: StreamSlotId, count: impl FnOnce(&StreamCells)) {
+        if let Some(cells) = self.cells.streams.owned(stream.0) {
             count(cells);
         }
     }

@@ -101,24 +101,24 @@ fields! {
     ProxyTlvs "proxy_tlvs" "What else the proxy said, by number: `{\"0xea\":\"…\"}`."
         |record| Value::optional(record.proxy_rest(), Value::Tlvs);
     Method "method" "The method, as it was sent."
-        |record| Value::Text(record.method);
+        |record| of_request(record, Value::Text(record.method));
     Host "host" "The host that was asked for, as it was sent."
-        |record| Value::Text(record.authority);
+        |record| of_request(record, Value::Text(record.authority));
     Path "path" "The path, normalised: the string that was matched and forwarded."
-        |record| Value::Text(record.path);
+        |record| of_request(record, Value::Text(record.path));
     Query "query" "The query, without its question mark."
         |record| Value::optional(record.query, Value::Text);
-    Protocol "protocol" "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`."
-        |record| Value::Word(record.protocol.as_str());
+    Protocol "protocol" "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`; of a stream `TCP`, `TLS` as it was, or `UDP`."
+        |record| Value::Word(record.stream.map_or(record.protocol.as_str(), |it| it.protocol));
     Status "status" "The status that was sent; without one, that of the reason."
-        |record| Value::Number(u64::from(record.status));
-    Reason "reason" "Why the gateway answered by itself or ended the exchange early."
+        |record| of_request(record, Value::Number(u64::from(record.status)));
+    Reason "reason" "Why the gateway answered by itself or ended the exchange early; why a stream's connection ended before both sides had ended it."
         |record| Value::optional(record.reason, Value::Word);
-    BytesReceived "bytes_received" "Body bytes received from the client."
+    BytesReceived "bytes_received" "Body bytes received from the client; of a stream, all bytes."
         |record| Value::Number(record.bytes_received);
-    BytesSent "bytes_sent" "Body bytes sent to the client."
+    BytesSent "bytes_sent" "Body bytes sent to the client; of a stream, all bytes."
         |record| Value::Number(record.bytes_sent);
-    DurationMs "duration_ms" "From the head of the request to the end of the response, milliseconds."
+    DurationMs "duration_ms" "From the head of the request to the end of the response, milliseconds; of a stream, the whole connection."
         |record| Value::Millis(record.duration);
     RequestId "request_id" "The id that the origin was told, too."
         |record| Value::optional((!record.request_id.is_empty()).then_some(record.request_id), Value::Text);
@@ -128,6 +128,8 @@ fields! {
         |record| Value::optional(record.domain, Value::name);
     Route "route" "The route that took the request."
         |record| Value::optional(record.route, Value::name);
+    Stream "stream" "The stream that took the connection or the datagrams."
+        |record| Value::optional(record.stream, |stream| Value::name(stream.name));
     Upstream "upstream" "The upstream that the request was meant for."
         |record| Value::optional(record.upstream, Value::name);
     Endpoint "endpoint" "The endpoint that answered, or was tried last."
@@ -147,7 +149,7 @@ fields! {
     TlsCipher "tls_cipher" "The cipher suite."
         |record| Value::optional(record.tls, |tls| Value::Word(tls.cipher));
     TlsServerName "tls_server_name" "The name that the client asked for in its handshake."
-        |record| Value::optional(record.tls.and_then(|tls| tls.server_name.as_deref()), Value::name);
+        |record| Value::optional(server_name(record), Value::name);
     TlsResumed "tls_resumed" "Whether an earlier session was resumed."
         |record| Value::optional(record.tls, |tls| Value::Flag(tls.resumed));
     ClientSubject "client_subject" "Whom the client's certificate names, as RFC 4514 writes it."
@@ -158,4 +160,17 @@ fields! {
         |record| Value::optional(record.peer_certificate(), |peer| Value::name(&peer.fingerprint));
     Generation "generation" "The configuration that the exchange ran on."
         |record| Value::Number(record.generation);
+}
+
+/// What a stream has not.
+fn of_request<'v>(record: &Record<'v>, value: Value<'v>) -> Value<'v> {
+    match record.stream {
+        Some(_) => Value::Absent,
+        None => value,
+    }
+}
+
+fn server_name<'v>(record: &Record<'v>) -> Option<&'v str> {
+    let passed = record.stream.and_then(|stream| stream.server_name);
+    passed.or_else(|| record.tls?.server_name.as_deref())
 }

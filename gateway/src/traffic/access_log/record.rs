@@ -72,6 +72,19 @@ pub struct Record<'r> {
     pub retries: u32,
     /// The configuration it ran on.
     pub generation: u64,
+    /// The stream that took a connection; then there is no request.
+    pub stream: Option<StreamFacts<'r>>,
+}
+
+/// What there is to say of a stream's connection or session.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamFacts<'r> {
+    /// The stream's name.
+    pub name: &'r str,
+    /// `TCP`, `TLS` or `UDP`.
+    pub protocol: &'static str,
+    /// The name that the client asked for, where its TLS went to the endpoint.
+    pub server_name: Option<&'r str>,
 }
 
 impl<'r> Record<'r> {
@@ -144,6 +157,15 @@ fn common(record: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(b" - - [");
     clock.write_common(record.started, out);
     out.extend_from_slice(b"] \"");
+    if let Some(stream) = &record.stream {
+        out.extend_from_slice(b"- ");
+        escape::text(out, stream.name.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(stream.protocol.as_bytes());
+        out.extend_from_slice(b"\" - ");
+        write::decimal(out, record.bytes_sent);
+        return;
+    }
     escape::text(out, record.method);
     out.push(b' ');
     target(record, out);

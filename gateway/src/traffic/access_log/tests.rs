@@ -55,6 +55,7 @@ fn record(headers: &Headers) -> Record<'_> {
         upstream_first_byte: Some(Duration::from_millis(1)),
         retries: 0,
         generation: 1,
+        stream: None,
     }
 }
 
@@ -173,7 +174,41 @@ fn a_json_line_has_every_field_in_order() {
         )
     );
     let object = parsed.as_object().unwrap();
-    assert_eq!(object.len(), 1 + Field::ALL.len());
+    // Of a request there is all but a stream.
+    assert_eq!(object.len(), Field::ALL.len());
+}
+
+#[test]
+fn a_line_of_a_stream_has_no_request() {
+    let headers = Headers::default();
+    let record = Record {
+        stream: Some(StreamFacts {
+            name: "db",
+            protocol: "TLS",
+            server_name: Some("db.test"),
+        }),
+        method: b"",
+        authority: b"",
+        path: b"",
+        query: None,
+        request_id: b"",
+        domain: None,
+        route: None,
+        upstream_first_byte: None,
+        ..record(&headers)
+    };
+    assert_eq!(
+        without_time(&line(&Format::Json, &record), "\"time\":\"", "\""),
+        concat!(
+            r#"{"time":"…","client":"192.0.2.1","peer":"[2001:db8::1]:4000","protocol":"TLS","#,
+            r#""bytes_received":0,"bytes_sent":12,"duration_ms":1.234,"listener":"web","#,
+            r#""stream":"db","upstream":"app","endpoint":"127.0.0.1:3000","#,
+            r#""tls_server_name":"db.test","generation":1}"#,
+            "\n"
+        )
+    );
+    let common = without_time(&line(&Format::Common, &record), "[", "]");
+    assert_eq!(common, "192.0.2.1 - - […] \"- db TLS\" - 12\n");
 }
 
 #[test]

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardea_acme::{Challenges, OnDemand};
-use cardea_certs::greeting::Refused;
+use cardea_certs::greeting::{Greeting, Refused};
 use rustls::ServerConfig;
 use rustls::server::Accepted;
 use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 
+use super::tcp::Taken;
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::HandshakeEnd;
 use crate::traffic::exchange::Client;
@@ -35,15 +36,16 @@ const PARTING_BYTES_MAX: usize = 256 * 1024;
 /// How long it has to hear that and to close.
 const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Makes the handshake; an error when the connection is of no use after it.
+/// Makes the handshake, unless a stream takes it as it is; an error when the connection is of no
+/// use after it.
 pub(super) async fn make(
     worker: &Rc<Worker>,
     plan: &ListenerPlan,
     socket: &mut Socket,
     client: &mut Client,
-) -> Result<(), HandshakeEnd> {
+) -> Result<Option<Taken>, HandshakeEnd> {
     let Some(tls) = &plan.tls else {
-        return Ok(());
+        return Ok(None);
     };
     socket.set_deadline(Direction::Read, plan.handshake_timeout);
     socket.set_deadline(Direction::Write, plan.handshake_timeout);
@@ -59,25 +61,30 @@ pub(super) async fn make(
         worker,
     };
     let met = meet(&turns, &orders, tls, socket, client).await;
-    if let Err(failure) = met {
-        let end = failure.end();
-        tracing::debug!(
-            peer = %client.peer,
-            listener = &*plan.name,
-            end = end.as_str(),
-            ?failure,
-            "handshake_failed"
-        );
-        return Err(end);
-    }
+    let taken = match met {
+        Ok(taken) => taken,
+        Err(failure) => {
+            let end = failure.end();
+            tracing::debug!(
+                peer = %client.peer,
+                listener = &*plan.name,
+                end = end.as_str(),
+                ?failure,
+                "handshake_failed"
+            );
+            return Err(end);
+        }
+    };
+    let is_passed = taken.as_ref().is_some_and(|it| it.stream.passes_tls);
     let resumed = client.tls.as_ref().is_some_and(|tls| tls.resumed);
     let end = match (resumed, socket.is_handshaking()) {
+        _ if is_passed => HandshakeEnd::Passed,
         (true, true) => HandshakeEnd::Early,
         (true, false) => HandshakeEnd::Resumed,
         (false, _) => HandshakeEnd::Full,
     };
     worker.metrics.handshake_finished(plan.slot.id(), end);
-    Ok(())
+    Ok(taken)
 }
 
 /// Ends a connection whose handshake came to nothing, so that the client hears why: it may still
@@ -93,6 +100,7 @@ pub(super) async fn part(socket: &Socket, end: HandshakeEnd) {
             | HandshakeEnd::TimedOut
             | HandshakeEnd::Closed
             | HandshakeEnd::PlainHttp
+            | HandshakeEnd::Passed
             | HandshakeEnd::Proved
             | HandshakeEnd::Alert
     );
@@ -159,13 +167,30 @@ async fn meet(
     tls: &ListenerTls,
     socket: &mut Socket,
     client: &mut Client,
-) -> Result<(), Failure> {
-    let accepted = match turns.hear(socket, socket.greeted()).await {
-        Err(Failure::Refused(refused)) => return Err(turn_away(socket, refused)),
+) -> Result<Option<Taken>, Failure> {
+    let plan = turns.plan;
+    let mut greeting = match plan.streams.as_ref().is_some_and(|it| it.pass_tls) {
+        true => Greeting::keeping(),
+        false => Greeting::default(),
+    };
+    let accepted = match turns.hear(socket, socket.greeted(&mut greeting)).await {
+        Err(Failure::Refused(refused)) => {
+            // An endpoint that is passed everything on may speak what is not served here.
+            let name = greeting.name_of_refused();
+            let taken = name.and_then(|name| passed_on(plan, Some(&name), greeting));
+            return match taken {
+                Some(taken) => Ok(Some(taken)),
+                None => Err(turn_away(socket, refused)),
+            };
+        }
         heard => heard?,
     };
     let hello = accepted.client_hello();
     let server_name = hello.server_name();
+    if let Some(taken) = passed_on(plan, server_name, greeting) {
+        return Ok(Some(taken));
+    }
+    let stream = plan.stream_of(server_name);
     if Challenges::is_asked_in(&hello) {
         let proof = server_name.and_then(|name| orders.challenges.handshake(name));
         return Err(show_proof(turns, socket, accepted, proof).await);
@@ -178,11 +203,13 @@ async fn meet(
         // What does not come in time is there for the next attempt.
         socket.wait_for(wish.settled()).await;
     }
-    if tls.refuses(server_name) {
+    let is_nobodys = stream.is_none() && !plan.serves_http();
+    if is_nobodys || tls.refuses(server_name) {
         turn_away(socket, Refused::unknown_name());
         return Err(Failure::UnknownName);
     }
-    let domain = server_name.and_then(|name| turns.plan.hosts.find(name.as_bytes()));
+    let taken = stream.map(Taken::unread);
+    let domain = server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
     let policy = tls.policy_of(domain);
     let session = turns.sign(socket, accepted, &policy.config).await?;
     let is_early = session.is_early();
@@ -197,7 +224,17 @@ async fn meet(
         let identity = session.borrow().identity(policy)?;
         client.tls = Some(Box::new(identity));
     }
-    Ok(())
+    Ok(taken)
+}
+
+/// What a stream takes as it is, first words and all.
+fn passed_on(plan: &ListenerPlan, server_name: Option<&str>, words: Greeting) -> Option<Taken> {
+    let stream = plan.stream_of(server_name)?;
+    stream.passes_tls.then(|| Taken {
+        stream: Arc::clone(stream),
+        words: words.into_words(),
+        server_name: server_name.map(Into::into),
+    })
 }
 
 /// Shakes hands with an authority that looks for proof in the certificate (RFC 8737); nothing is

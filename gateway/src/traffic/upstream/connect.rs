@@ -54,6 +54,8 @@ pub enum Purpose {
     Requests,
     /// One that has the connection to itself: it is of HTTP/1.1, where the endpoint has a choice.
     Alone,
+    /// What clients and endpoints agree on by themselves: no protocol is offered.
+    Stream,
 }
 
 /// Opens a connection that begins with `header`. `timeout` is absolute over TCP and TLS; zero is none.
@@ -82,12 +84,14 @@ pub async fn connect(
             .map_err(ConnectError::Failed)?;
     }
     let settings = &endpoint.upstream().upstream().settings;
-    let mut is_http2 = settings.protocol == Protocol::Http2;
+    let is_stream = purpose == Purpose::Stream;
+    let mut is_http2 = settings.protocol == Protocol::Http2 && !is_stream;
     if let Some(tls) = &settings.tls {
         let server_name = tls
             .server_name_of(endpoint)
             .map_err(|error| ConnectError::Tls(io::Error::new(ErrorKind::InvalidInput, error)))?;
         let config = match (purpose, settings.protocol) {
+            (Purpose::Stream, _) => &tls.raw,
             (Purpose::Alone, Protocol::Agreed) => &tls.http1,
             _ => &tls.config,
         };

@@ -144,6 +144,8 @@ pub struct TlsClient {
     pub config: Arc<ClientConfig>,
     /// The same for what only HTTP/1.1 can do.
     pub http1: Arc<ClientConfig>,
+    /// The same for streams, which offer no protocol.
+    pub raw: Arc<ClientConfig>,
     /// The name that an endpoint must prove; none for the one it is configured under.
     pub server_name: Option<ServerName<'static>>,
 }
@@ -154,6 +156,7 @@ impl PartialEq for TlsClient {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.config, &other.config)
             && Arc::ptr_eq(&self.http1, &other.http1)
+            && Arc::ptr_eq(&self.raw, &other.raw)
             && self.server_name == other.server_name
     }
 }

@@ -69,7 +69,8 @@ fn tls() -> Option<TlsClient> {
     let config = Arc::new(config);
     Some(TlsClient {
         config: Arc::clone(&config),
-        http1: config,
+        http1: Arc::clone(&config),
+        raw: config,
         server_name: None,
     })
 }

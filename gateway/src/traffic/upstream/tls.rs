@@ -26,9 +26,11 @@ pub(super) fn compile(
         verify,
         allow: settings.allow.iter().map(peer::rule).collect(),
         identity: identity(settings),
-        alpn: vec![b"http/1.1".to_vec()],
+        alpn: Vec::new(),
         versions: versions(&settings.versions),
     };
+    let raw = configs.config(&client)?;
+    client.alpn = vec![b"http/1.1".to_vec()];
     let http1 = configs.config(&client)?;
     client.alpn = match protocol {
         Protocol::Agreed => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -39,6 +41,7 @@ pub(super) fn compile(
         server_name: server_name.transpose()?,
         config: configs.config(&client)?,
         http1,
+        raw,
     })
 }
 

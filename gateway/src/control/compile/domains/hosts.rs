@@ -17,21 +17,32 @@ pub(super) fn all(document: &Document) -> HostTable {
 }
 
 /// The claims of the domains that are served on a listener.
-pub(super) fn of_listener(listener: &Listener, document: &Document) -> HostTable {
-    let is_served = |domain: &Domain| {
-        let mut names = domain.listeners.iter();
-        domain.listeners.is_empty() || names.any(|name| name.value == listener.name)
-    };
+pub(in crate::control::compile) fn of_listener(
+    listener: &Listener,
+    document: &Document,
+) -> HostTable {
     let domains = (0..).zip(&document.domains);
-    let served: Vec<_> = domains.filter(|(_, domain)| is_served(domain)).collect();
-    if listener.hosts.is_empty() {
-        return HostTable::compile(claims(&served), default(&served));
+    let served: Vec<_> = domains
+        .filter(|(_, domain)| domain.is_on(listener))
+        .collect();
+    let claims: Vec<_> = claims(&served).collect();
+    within(&listener.hosts, &claims, default(&served))
+}
+
+/// Claims as far as a listener's own hosts go, and who takes what is left of those.
+pub(in crate::control::compile) fn within(
+    own: &[HostPattern],
+    claims: &[(&HostPattern, u32)],
+    default: Option<u32>,
+) -> HostTable {
+    let claims = || claims.iter().copied();
+    if own.is_empty() {
+        return HostTable::compile(claims(), default);
     }
-    let own = &listener.hosts;
     let is_within = |host: &HostPattern| own.iter().any(|own| own == host || covers(own, host));
-    let whole = claims(&served).filter(|(host, _)| is_within(host));
+    let whole = claims().filter(|(host, _)| is_within(host));
     // Of a wildcard that is wider than the listener's host, the longest takes the host.
-    let mut wider: Vec<_> = claims(&served)
+    let mut wider: Vec<_> = claims()
         .flat_map(|(host, at)| {
             let covered = own.iter().filter(|own| covers(host, own));
             covered.map(move |own| (Reverse(host.as_str().len()), own, at))
@@ -39,7 +50,7 @@ pub(super) fn of_listener(listener: &Listener, document: &Document) -> HostTable
         .collect();
     wider.sort_by_key(|(length, ..)| *length);
     let wider = wider.into_iter().map(|(_, own, at)| (own, at));
-    let rest = default(&served).into_iter();
+    let rest = default.into_iter();
     let rest = rest.flat_map(|at| own.iter().map(move |own| (own, at)));
     // Of two equal claims the first stands.
     HostTable::compile(whole.chain(wider).chain(rest), None)

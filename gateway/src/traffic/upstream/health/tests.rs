@@ -230,7 +230,8 @@ async fn tls_origin() -> (SocketAddr, TlsClient) {
         address,
         TlsClient {
             config: Arc::clone(&client),
-            http1: client,
+            http1: Arc::clone(&client),
+            raw: client,
             server_name,
         },
     )
