@@ -212,6 +212,18 @@ impl Error {
         )
     }
 
+    /// Whether the authority was not reached, or did not answer.
+    pub(crate) fn is_of_the_way(&self) -> bool {
+        let Self::Authority { source, status, .. } = self else {
+            return false;
+        };
+        status.is_none()
+            && !matches!(
+                source,
+                instant_acme::Error::Api(_) | instant_acme::Error::Unsupported(_)
+            )
+    }
+
     /// Whether it is worth trying again at once: the authority only wanted another nonce.
     pub(crate) fn is_of_nonce(&self) -> bool {
         self.problem() == Some("badNonce")

@@ -31,6 +31,9 @@ const LOOK_WAITING_EVERY: Duration = Duration::from_secs(60);
 /// The longest wait before an authority is asked again when it wants a certificate renewed.
 const ASK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The pauses after which an authority that could not be reached is asked again, at once so to speak.
+const ASK_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
 /// How often is looked whether the gateway that orders is done.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
@@ -184,7 +187,16 @@ impl Keeper {
         }
         // What it said before is better than nothing.
         let known = known.and_then(|known| known.window);
-        let (window, wait) = match self.ask(issuer, identifier).await {
+        let mut asked = self.ask(issuer, identifier).await;
+        for pause in ASK_PAUSES {
+            // A network that is not there yet, mostly.
+            if !matches!(&asked, Err(error) if error.is_of_the_way()) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            asked = self.ask(issuer, identifier).await;
+        }
+        let (window, wait) = match asked.ok() {
             Some((window, wait)) => (Some(window), wait.min(ASK_EVERY)),
             None => (known, LOOK_EVERY),
         };
@@ -201,13 +213,15 @@ impl Keeper {
         &self,
         issuer: &Arc<Issuer>,
         identifier: &CertificateIdentifier<'static>,
-    ) -> Option<((SystemTime, SystemTime), Duration)> {
+    ) -> Result<((SystemTime, SystemTime), Duration), Error> {
         // Nobody closes the semaphore.
         let _turn = self.shared.suggestions.acquire().await;
-        let access = self.shared.access(issuer).await.ok()?;
-        let (info, wait) = access.account.renewal_info(identifier).await.ok()?;
+        let access = self.shared.access(issuer).await?;
+        let failed = |source| access.client.failed("asking when to renew", source);
+        let info = access.account.renewal_info(identifier).await;
+        let (info, wait) = info.map_err(failed)?;
         let window = info.suggested_window;
-        Some(((window.start.into(), window.end.into()), wait))
+        Ok(((window.start.into(), window.end.into()), wait))
     }
 
     /// Tries to get the certificate from those who may be asked.
