@@ -82,6 +82,17 @@ fn a_request_and_its_response_over_tls_and_without() {
 }
 
 #[test]
+fn the_connection_to_an_origin_serves_one_request_after_another() {
+    let origin = Origin::echo();
+    let gateway = plain(&origin);
+    let mut client = client(&gateway);
+    for _ in 0..5 {
+        assert_eq!(client.get("a.test", "/").status, 200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn an_origin_receives_what_is_canonical() {
     let origin = Origin::echo();
     let gateway = plain(&origin);
