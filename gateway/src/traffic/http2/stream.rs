@@ -23,6 +23,9 @@ use crate::traffic::upstream::request::stays_here;
 /// is as much, or half of what its windows usually are.
 const ROOM_BYTES_MIN: usize = 1024;
 
+/// How long a stream waits for so much room before it makes do with less.
+const USEFUL_ROOM_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// The head of a response, received.
 #[derive(Debug)]
 pub struct Head {
@@ -167,8 +170,19 @@ impl Stream {
     }
 
     async fn room_for(&self, wanted: usize, pace: &mut Pace) -> io::Result<()> {
-        pace.arm(&self.timer, Direction::Write);
-        poll_fn(|cx| self.poll_room(cx, wanted)).await?;
+        self.timer.set(Direction::Write, USEFUL_ROOM_WAIT);
+        let useful = poll_fn(|cx| self.poll_room(cx, wanted)).await;
+        match useful {
+            // A peer may well say more only when its window is used up to the last byte.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                pace.arm(&self.timer, Direction::Write);
+                poll_fn(|cx| self.poll_room(cx, 1)).await?;
+            }
+            useful => {
+                pace.arm(&self.timer, Direction::Write);
+                useful?;
+            }
+        }
         // Waiting counts, whatever it was for.
         match pace.keeps_up(&self.timer, 0) {
             true => Ok(()),
