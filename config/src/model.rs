@@ -73,8 +73,9 @@ pub use tls::{
     UnknownNames,
 };
 pub use upstream::{
-    Balance, Endpoint, GrpcCheck, HashBy, HashKey, Health, HttpCheck, Outlier, Pool, Retry,
-    RetryOn, StatusRange, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTls, Verify,
+    AdaptiveConcurrency, Balance, Endpoint, GrpcCheck, HashBy, HashKey, Health, HttpCheck, Outlier,
+    Pool, Retry, RetryOn, StatusRange, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTls,
+    Verify,
 };
 pub use value::{Bind, ByteSize, HostPattern, Method, Name, Network, Period};
 
@@ -95,6 +96,8 @@ section! {
         pub access_log: Switch<AccessLog> = Switch::On(AccessLog::default()),
         /// How the gateway shuts down.
         pub shutdown: Shutdown = Shutdown::default(),
+        /// What a worker does when it gets more than it can do, or `off`: then everybody waits.
+        pub overload: Switch<Overload> = Switch::On(Overload::default()),
         /// How names of endpoints are resolved.
         #[serde(deserialize_with = "text::sound")]
         pub resolver: Resolver = Resolver::default(),
@@ -124,6 +127,16 @@ section! {
         pub streams: Vec<Located<Stream>> = Vec::new(),
         /// Where requests go, by name.
         pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
+    }
+}
+
+section! {
+    /// How a worker that gets more than it can do keeps answering in time. While its work waits for
+    /// longer than half of `delay_max`, a share of the requests is answered 503 at once, the larger the
+    /// longer the wait; past one and a half of it all are.
+    pub struct Overload {
+        /// How long work may wait for its worker.
+        pub delay_max: Period = Period::from_millis(25),
     }
 }
 

@@ -19,6 +19,7 @@ mod harness;
 mod http2;
 mod observation;
 mod origins;
+mod overload;
 mod policy;
 mod proxy_protocol;
 mod reload;

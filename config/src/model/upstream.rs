@@ -37,6 +37,10 @@ super::section! {
         pub pool: Pool = Pool::default(),
         /// Caps.
         pub limits: UpstreamLimits = UpstreamLimits::default(),
+        /// The limit that each worker finds by itself while the upstream gets more than it can do,
+        /// or `off`.
+        pub adaptive_concurrency: Switch<AdaptiveConcurrency> =
+            Switch::On(AdaptiveConcurrency::default()),
         /// Attempts after a failure.
         pub retry: Retry = Retry::default(),
         /// Active health checks; none if not set.
@@ -294,6 +298,19 @@ super::section! {
         pub connections_max: u32 = 0,
         /// Requests under way; zero for no cap.
         pub requests_max: u32 = 0,
+    }
+}
+
+super::section! {
+    /// A limit that follows what the upstream can do. While even its fastest answers take longer than
+    /// twice their usual time and `delay_max`, fewer and fewer requests may wait for an answer; the
+    /// others are answered 503 at once, so that those inside are answered in time. Switch it off for
+    /// an upstream whose requests wait for something to happen (long polling).
+    pub struct AdaptiveConcurrency {
+        /// Requests of each worker that may always wait for an answer.
+        pub waiting_per_worker_min: u32 = 16,
+        /// How much longer than twice their usual time the fastest answers may take.
+        pub delay_max: Period = Period::from_millis(25),
     }
 }
 

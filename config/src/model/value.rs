@@ -46,6 +46,11 @@ impl Period {
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
+
+    /// A whole number of milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
 }
 
 /// The longest span of time that makes sense anywhere: a year.

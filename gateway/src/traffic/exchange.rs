@@ -15,6 +15,7 @@ use super::domain::{Backend, Domain, Route};
 use super::headers::Headers;
 use super::proxy_protocol::Tlvs;
 use super::respond::Reason;
+use super::upstream::adaptive::Waiting;
 use crate::snapshot::{ListenerPlan, Snapshot};
 
 /// What every exchange of a connection shares: who is at the other end and how they came.
@@ -218,6 +219,8 @@ pub struct UpstreamTrace {
     pub first_byte: Option<Duration>,
     /// Attempts after the first.
     pub retries: u32,
+    /// Counts it as waiting for its answer, once it was sent whole.
+    pub waiting: Option<Waiting>,
 }
 
 /// One request and its response.

@@ -5,13 +5,12 @@
 //! exchange did not end cleanly.
 
 use std::future::{Future, poll_fn};
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cardea_http1::{Framing, Known, Method, ResponseHead, Upgrade};
+use cardea_http1::{Framing, Method, ResponseHead};
 use cardea_http2::ErrorCode;
 
 use super::body::{Body, BodyReader, Pace, SocketBody};
@@ -22,7 +21,6 @@ use super::http2::{Stream, StreamBody};
 use super::relay::{Incoming, client_fault, relay};
 use super::respond::{Reason, Reply, Response};
 use super::timer::Direction;
-use super::tunnel::{self, Origin};
 use super::upload::{Upload, UploadFault, client_body_fault};
 use super::upstream::OriginEnd;
 use super::upstream::local::{Chosen, LocalUpstream, NoEndpoint};
@@ -36,9 +34,11 @@ use super::worker::Worker;
 
 mod key;
 mod link;
+mod upgrade;
 
 use key::hash_key;
 use link::Link;
+use upgrade::is_tunnel;
 
 /// How an exchange with an upstream ended, once its response was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,11 @@ pub async fn forward(
     let Ok(_admitted) = upstream.admit() else {
         return Err(Reply::new(Reason::UpstreamSaturated));
     };
+    if let Some(adaptive) = upstream.adaptive()
+        && adaptive.admit().is_err()
+    {
+        return Err(Reply::new(Reason::UpstreamOverloaded).header("retry-after", b"1"));
+    }
     let out = worker.buffers.take_output();
     let outgoing = Outgoing::new(out, exchange, is_upgrade, body)
         .map_err(|error| Reply::new(client_body_fault(&error)))?;
@@ -80,6 +85,8 @@ pub async fn forward(
     {
         return Err(Reply::new(Reason::BodyTooLarge));
     }
+    // How long an upload takes says nothing about the upstream.
+    exchange.upstream.waiting = outgoing.is_whole.then(|| upstream.wait());
     client.timer().end_after(exchange.left());
     let result = attempts(worker, exchange, client, body, &upstream, &outgoing).await;
     client.timer().end_after(Duration::ZERO);
@@ -230,26 +237,6 @@ impl Attempt<'_> {
         Ok(ended.end)
     }
 
-    /// Whether the endpoint may be asked this at all: for a tunnel only once it has said that it knows
-    /// of them (RFC 8441 section 3).
-    async fn may_converse(&self, exchange: &Exchange<'_>, stream: &Stream) -> Result<(), Failure> {
-        if !self.outgoing.is_upgrade {
-            return Ok(());
-        }
-        let wait = exchange.within(exchange.timeouts.connect);
-        stream.timer().set(Direction::Read, wait);
-        stream.introduced().await.map_err(|error| {
-            Failure::connecting(match error.kind() {
-                ErrorKind::TimedOut => Reason::UpstreamConnectTimeout,
-                _ => Reason::UpstreamConnectFailed,
-            })
-        })?;
-        match stream.hub().codec().has_tunnels() {
-            true => Ok(()),
-            false => Err(Failure::answering(Reason::UpgradeInvalid)),
-        }
-    }
-
     /// The exchange on a connection of its own.
     async fn run_alone(
         &self,
@@ -387,7 +374,7 @@ impl Attempt<'_> {
             let is_end = self
                 .final_head_or_reset(exchange, origin, inbound, head, response)
                 .await?;
-            exchange.upstream.first_byte = Some(exchange.started.elapsed());
+            self.answered(exchange, response.status);
             if is_tunnel(origin, self.outgoing.is_upgrade, response.status) {
                 let tunnel = self.tunnel(exchange, origin, inbound, head, response, from_client);
                 return Box::pin(tunnel).await;
@@ -447,6 +434,21 @@ impl Attempt<'_> {
         .await;
         self.worker.give_response(parts);
         result
+    }
+
+    /// Takes note of the time at which the upstream answered.
+    fn answered(&self, exchange: &mut Exchange<'_>, status: u16) {
+        let now = Instant::now();
+        let took = now.duration_since(exchange.started);
+        exchange.upstream.first_byte = Some(took);
+        let was_waiting = exchange.upstream.waiting.take().is_some();
+        // A refusal is quick, however long a real answer would have taken.
+        let is_refusal = status == 429 || status >= 500;
+        // Nor does it tell of the upstream how long things wait for a worker that is behind.
+        let is_ours = self.worker.backlog.is_behind();
+        if was_waiting && exchange.upstream.retries == 0 && !is_refusal && !is_ours {
+            self.endpoint.upstream().answered(took, now);
+        }
     }
 
     /// As `final_head`, unless the client resets its connection meanwhile: then nobody waits for
@@ -512,67 +514,6 @@ impl Attempt<'_> {
             }
         }
         Err(Failure::answering(Reason::UpstreamInterimFlood))
-    }
-
-    /// Turns the exchange into a tunnel, if that is what the client asked for.
-    async fn tunnel(
-        &self,
-        exchange: &mut Exchange<'_>,
-        origin: OriginEnd<'_>,
-        inbound: &mut Inbound,
-        head: &ResponseHead,
-        response: &mut Response,
-        from_client: Option<&mut Body<'_>>,
-    ) -> Result<Ended, Failure> {
-        let is_agreed = match origin {
-            OriginEnd::Http1(_) => self.outgoing.is_upgrade && head.upgrade == Upgrade::WebSocket,
-            OriginEnd::Http2(_) => true,
-        };
-        let Some(from_client) = from_client.filter(|_| is_agreed) else {
-            return Err(Failure::answering(Reason::UpstreamMalformed));
-        };
-        if let Some(route) = exchange.route {
-            route.chain.on_response(exchange, response);
-        }
-        exchange.status = 101;
-        self.client.persistent.set(false);
-        self.client.head_sent.set(true);
-        // A tunnel lasts as long as there is traffic, not as long as an exchange may.
-        self.client.timer().end_after(Duration::ZERO);
-        origin.timer().end_after(Duration::ZERO);
-        let origin = Origin {
-            end: origin,
-            inbound,
-            key: exchange.request.headers.known(Known::SecWebSocketKey),
-        };
-        let idle = exchange.timeouts.tunnel_idle;
-        self.worker.metrics.tunnel_opened();
-        let traffic = tunnel::run(
-            self.worker,
-            self.client,
-            from_client,
-            origin,
-            response,
-            idle,
-        )
-        .await;
-        self.worker.metrics.tunnel_closed();
-        exchange.bytes_received += traffic.from_client;
-        exchange.bytes_sent += traffic.from_origin;
-        Ok(Ended {
-            end: End::Complete,
-            is_reusable: false,
-            outcome: Some(Outcome::Success),
-        })
-    }
-}
-
-/// Whether a response turns the exchange into a tunnel: what a 101 is to an upgrade, a 2xx is to an
-/// extended CONNECT (RFC 8441 section 5).
-fn is_tunnel(origin: OriginEnd<'_>, is_asked: bool, status: u16) -> bool {
-    match origin {
-        OriginEnd::Http1(_) => status == 101,
-        OriginEnd::Http2(_) => is_asked && (200..300).contains(&status),
     }
 }
 

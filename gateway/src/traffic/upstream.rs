@@ -13,6 +13,7 @@ pub mod set;
 pub mod settings;
 pub mod tls;
 
+pub mod adaptive;
 pub mod breaker;
 pub mod gauge;
 pub mod local;

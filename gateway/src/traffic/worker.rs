@@ -21,6 +21,7 @@ use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
 use super::lane::Lanes;
 use super::listener::{Listening, Socket as ListenerSocket};
+use super::overload::Backlog;
 use super::random::Random;
 use super::socket::Socket;
 use super::splice::Pipes;
@@ -103,6 +104,8 @@ pub struct Worker {
     pub log: WorkerLog,
     /// What an origin may send as a head.
     pub response_limits: Limits,
+    /// How far this worker is behind.
+    pub backlog: Backlog,
     /// The share that TLS handshakes have of this worker.
     pub lanes: Lanes,
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
@@ -166,6 +169,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             response_limits: super::upstream::response::limits(),
             register: RefCell::default(),
             vacant: RefCell::default(),
+            backlog: Backlog::default(),
             lanes: Lanes::default(),
             requests: RefCell::default(),
             heads: RefCell::default(),
@@ -192,8 +196,11 @@ async fn turn_wheel(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
-        interval.tick().await;
-        worker.wheel.turn(Instant::now());
+        let due = interval.tick().await;
+        let now = Instant::now();
+        let late = now.saturating_duration_since(due.into_std());
+        worker.backlog.tick(late, worker.snapshot.load().delay_max);
+        worker.wheel.turn(now);
     }
 }
 
@@ -206,6 +213,7 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.pool.sweep();
         worker.snapshot.forget();
         worker.metrics.set_pool_idle(worker.pool.len());
+        worker.metrics.set_delay(worker.backlog.delay());
         worker.metrics.set_buffers_in_use(worker.buffers.in_use());
     }
 }

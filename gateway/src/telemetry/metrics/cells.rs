@@ -326,6 +326,8 @@ pub(super) struct OwnCells {
     pub(super) tunnels_closed: Count,
     pub(super) pool_idle: Count,
     pub(super) buffers_in_use: Count,
+    /// Microseconds.
+    pub(super) delay: Count,
 }
 
 /// The cells of many slots, allocated in chunks when a slot of the chunk is first counted in.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
@@ -375,6 +376,8 @@ fn workers(shared: &Shared, families: &mut Families) {
         let index = index.to_string();
         let own = &worker.own;
         families.add_count(Metric::WorkerRequests, &[&index], own.requests.value());
+        let delay = own.delay.value() as f64 / 1e6;
+        families.add(Metric::WorkerDelay, &[&index], delay);
         families.add_count(Metric::WorkerBuffers, &[&index], own.buffers_in_use.value());
         families.add_count(
             Metric::WorkerIdleConnections,
@@ -423,6 +426,8 @@ fn upstreams_in_force(shared: &Shared, families: &mut Families) {
         families.add_count(Metric::UpstreamRequestsActive, &[name], active);
         let open = u64::from(load.connections.value());
         families.add_count(Metric::UpstreamConnectionsOpen, &[name], open);
+        let limit = load.adaptive_limit.load(Ordering::Relaxed);
+        families.add_count(Metric::UpstreamAdaptiveLimit, &[name], u64::from(limit));
         let ejections = shared_value(&load.ejections_total);
         families.add_count(Metric::UpstreamEjections, &[name], ejections);
     }

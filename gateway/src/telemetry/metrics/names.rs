@@ -119,6 +119,8 @@ metrics! {
         "Requests under way at the upstream."
     UpstreamConnectionsOpen "cardea_upstream_connections_open" Gauge ["upstream"]
         "Connections to endpoints open now, busy and idle."
+    UpstreamAdaptiveLimit "cardea_upstream_adaptive_limit" Gauge ["upstream"]
+        "Requests that may wait for the upstream's answer, over the workers that found a limit; zero while none has."
     UpstreamEjections "cardea_upstream_ejections_total" Counter ["upstream"]
         "Endpoints that failed requests took out for a while."
     UpstreamEndpoints "cardea_upstream_endpoints" Gauge ["upstream" "state"]
@@ -126,6 +128,8 @@ metrics! {
 
     WorkerRequests "cardea_worker_requests_total" Counter ["worker"]
         "Requests answered by each worker."
+    WorkerDelay "cardea_worker_delay_seconds" Gauge ["worker"]
+        "How long work waited for the worker just now."
     WorkerBuffers "cardea_worker_buffers_in_use" Gauge ["worker"]
         "Buffers that connections of the worker hold now."
     WorkerIdleConnections "cardea_worker_idle_upstream_connections" Gauge ["worker"]

@@ -199,6 +199,12 @@ impl WorkerMetrics {
         self.cells.own.tunnels_closed.add(1);
     }
 
+    /// How long work waits for the worker.
+    pub fn set_delay(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.cells.own.delay.set(micros);
+    }
+
     /// Says how many connections to endpoints the worker keeps.
     pub fn set_pool_idle(&self, connections: usize) {
         self.cells.own.pool_idle.set(connections as u64);

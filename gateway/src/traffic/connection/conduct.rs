@@ -23,7 +23,13 @@ pub(super) async fn conduct(
     body: &mut Body<'_>,
     is_upgrade: bool,
 ) -> End {
-    let result = match admit::admit(worker, exchange) {
+    let backlog = &worker.backlog;
+    let delay_max = exchange.snapshot.delay_max;
+    let admitted = match backlog.is_behind() && backlog.refuses(delay_max, worker.random.next()) {
+        true => Err(Reply::new(Reason::GatewayOverloaded).header("retry-after", b"1")),
+        false => admit::admit(worker, exchange),
+    };
+    let result = match admitted {
         Ok(()) => forward(worker, exchange, client, body, is_upgrade).await,
         Err(reply) => Err(reply),
     };

@@ -30,6 +30,8 @@ pub struct Load {
     pub connections: Gauge,
     /// Attempts under way that are not the first of their request.
     pub retries: AtomicU32,
+    /// The sum of the adaptive limits of the workers that have one.
+    pub adaptive_limit: AtomicU32,
     /// Ejections so far, of endpoints that are gone, too.
     pub ejections_total: AtomicU64,
 }

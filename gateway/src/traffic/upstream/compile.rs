@@ -13,6 +13,7 @@ use cardea_config::diagnostic::Diagnostic;
 use cardea_config::model::{self, Document};
 use cardea_config::origin::Origin;
 
+use super::adaptive::AdaptiveSettings;
 use super::breaker::Caps;
 use super::dns::ResolverSettings;
 use super::health::{HealthSettings, Probe};
@@ -253,6 +254,13 @@ fn settings(
             connections_max: upstream.limits.connections_max,
             requests_max: upstream.limits.requests_max,
         },
+        adaptive: upstream
+            .adaptive_concurrency
+            .on()
+            .map(|adaptive| AdaptiveSettings {
+                waiting_min: adaptive.waiting_per_worker_min,
+                delay_max: adaptive.delay_max.0,
+            }),
         retry: RetrySettings {
             attempts: upstream.retry.attempts,
             on_connect_failure: upstream.retry.on.contains(&model::RetryOn::ConnectFailure),

@@ -11,7 +11,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use super::adaptive::{Adaptive, Change, Waiting};
 use super::breaker::{ConnectionPermit, RequestPermit, Saturated};
 use super::endpoint::{Endpoint, EndpointId};
 use super::gauge::Lane;
@@ -41,10 +44,19 @@ impl LocalUpstreams {
     /// The worker's part of an upstream.
     pub fn of(&self, upstream: &Arc<Upstream>) -> Rc<LocalUpstream> {
         let mut known = self.known.borrow_mut();
-        let local = known
-            .entry(upstream.id)
-            .or_insert_with(|| Rc::new(LocalUpstream::new(upstream, self.worker)));
-        Rc::clone(local)
+        if let Some(local) = known.get(&upstream.id) {
+            return Rc::clone(local);
+        }
+        let before = known
+            .values()
+            .find(|before| Arc::ptr_eq(&before.upstream.load, &upstream.load));
+        let local = Rc::new(LocalUpstream::new(
+            upstream,
+            self.worker,
+            before.map(AsRef::as_ref),
+        ));
+        known.insert(upstream.id, Rc::clone(&local));
+        local
     }
 
     /// Forgets upstreams that a new configuration no longer has.
@@ -69,7 +81,27 @@ pub struct LocalUpstream {
     upstream: Arc<Upstream>,
     lane: Lane,
     turn: Cell<u32>,
+    adaptive: Option<Adaptive>,
+    told: Told,
     set: RefCell<Rc<LocalSet>>,
+}
+
+impl Drop for LocalUpstream {
+    fn drop(&mut self) {
+        self.tell_limit(0);
+    }
+}
+
+/// How long a worker says no more about the limit of an upstream after it said something.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// What was said of the adaptive limit.
+#[derive(Debug, Default)]
+struct Told {
+    /// This worker's part of the sum that metrics show; zero for no limit.
+    limit: Cell<u32>,
+    /// When something was logged.
+    logged: Cell<Option<Instant>>,
 }
 
 /// A set with a reference count of the worker's own.
@@ -88,13 +120,21 @@ pub enum NoEndpoint {
 }
 
 impl LocalUpstream {
-    fn new(upstream: &Arc<Upstream>, worker: usize) -> Self {
+    /// A part that takes over what `before`, of the same upstream before a reload, has learnt.
+    fn new(upstream: &Arc<Upstream>, worker: usize, before: Option<&Self>) -> Self {
+        let adaptive = upstream.settings.adaptive.map(Adaptive::new);
+        let learnt = before.and_then(|before| before.adaptive.as_ref());
         // Workers that all began with the first endpoint would march in step.
         let start = hash_with(worker as u64, u64::from(upstream.id.0)) as u32;
         Self {
             upstream: Arc::clone(upstream),
             lane: Lane::of_worker(worker),
             turn: Cell::new(start),
+            adaptive: match learnt {
+                Some(before) => adaptive.map(|adaptive| adaptive.succeed(before)),
+                None => adaptive,
+            },
+            told: Told::default(),
             set: RefCell::new(Rc::new(LocalSet(upstream.endpoints()))),
         }
     }
@@ -112,6 +152,64 @@ impl LocalUpstream {
     /// Admits a request under the upstream's cap; it counts until the permit is dropped.
     pub fn admit(self: &Rc<Self>) -> Result<RequestPermit, Saturated> {
         RequestPermit::new(self)
+    }
+
+    /// The limit that this worker found for the upstream by itself; none if that is switched off.
+    pub fn adaptive(&self) -> Option<&Adaptive> {
+        self.adaptive.as_ref()
+    }
+
+    /// Takes note of an answer, for the adaptive limit: how long it took, and when it came.
+    pub fn answered(&self, took: Duration, now: Instant) {
+        let Some(adaptive) = &self.adaptive else {
+            return;
+        };
+        let change = adaptive.answered(took, now);
+        let limit = adaptive.limit().unwrap_or(0);
+        if limit != self.told.limit.get() {
+            self.tell_limit(limit);
+        }
+        if let Some(change) = change {
+            self.log(change, limit, now);
+        }
+    }
+
+    /// Keeps the sum of the workers' limits true.
+    fn tell_limit(&self, limit: u32) {
+        let before = self.told.limit.replace(limit);
+        let sum = &self.upstream.load.adaptive_limit;
+        sum.fetch_add(limit.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Logs a change, unless one was logged a moment ago: at its limit, an upstream may change often.
+    fn log(&self, change: Change, limit: u32, now: Instant) {
+        let told = self.told.logged.get();
+        if told.is_some_and(|told| now.duration_since(told) < LOG_PAUSE) {
+            return;
+        }
+        self.told.logged.set(Some(now));
+        let upstream = &*self.upstream.name;
+        match change {
+            Change::Limited { fastest, usual } => tracing::warn!(
+                upstream,
+                limit,
+                fastest_ms = fastest.as_secs_f64() * 1e3,
+                usual_ms = usual.as_secs_f64() * 1e3,
+                "upstream_limited"
+            ),
+            Change::Lifted => tracing::info!(upstream, "upstream_limit_lifted"),
+            Change::Useless => tracing::warn!(
+                upstream,
+                remedy =
+                    "if its requests wait for something to happen, set `adaptive_concurrency: off`",
+                "upstream_limit_did_harm"
+            ),
+        }
+    }
+
+    /// Counts a request as waiting for its answer, until the guard is dropped.
+    pub fn wait(self: &Rc<Self>) -> Waiting {
+        Waiting::new(self)
     }
 
     /// Admits a connection under the upstream's cap; it counts until the permit is dropped.

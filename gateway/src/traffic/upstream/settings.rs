@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 
+use super::adaptive::AdaptiveSettings;
 use super::breaker::Caps;
 use super::endpoint::Endpoint;
 use super::health::HealthSettings;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// How much may be under way.
     pub caps: Caps,
+    /// How each worker limits what waits for them by itself; none for not at all.
+    pub adaptive: Option<AdaptiveSettings>,
     /// When attempts are repeated.
     pub retry: RetrySettings,
     /// How they are checked; none for not at all.
@@ -207,6 +210,7 @@ impl Settings {
                 requests_per_connection_max: 0,
             },
             caps: Caps::default(),
+            adaptive: None,
             retry: RetrySettings::default(),
             health: None,
             outlier: None,

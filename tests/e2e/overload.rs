@@ -1,0 +1,179 @@
+//! More than an upstream, or the gateway itself, can do: what is admitted is answered in time, the rest
+//! is refused at once and told why, and when it is over everything is as it was.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cardea_tests::origin::Connection;
+use cardea_tests::process::{command, run};
+use cardea_tests::{Gateway, Origin, wait};
+
+use crate::fixture::plain_with;
+
+/// How many requests the origin works on at once.
+const SERVERS: usize = 4;
+
+/// How long each takes.
+const WORK: Duration = Duration::from_millis(20);
+
+/// What the origin can do in a second.
+const CAPACITY: u64 = 200;
+
+/// An origin with some servers and one queue.
+fn busy_origin() -> Origin {
+    let free = Mutex::new([Instant::now(); SERVERS]);
+    Origin::serve(move |connection: &mut Connection| {
+        while connection.request().is_some() {
+            let done = {
+                let mut free = free.lock().expect("no server panics");
+                let next = free.iter_mut().min().expect("there are servers");
+                *next = (*next).max(Instant::now()) + WORK;
+                *next
+            };
+            thread::sleep(done.saturating_duration_since(Instant::now()));
+            connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
+        }
+    })
+}
+
+/// One request of h2load's.
+struct Sent {
+    /// Since the first.
+    at: Duration,
+    status: u16,
+    took: Duration,
+}
+
+/// Has h2load send over HTTP/2 with these arguments, and tells what became of each request.
+fn load(gateway: &Gateway, arguments: &[&str]) -> Vec<Sent> {
+    let log = gateway.site().path().join("h2load.log");
+    let _ = std::fs::remove_file(&log);
+    let url = format!("http://{}/", gateway.listener("web"));
+    let file = format!("--log-file={}", log.display());
+    let common = ["-t", "1", "-H", ":authority: a.test", &file, &url];
+    run(&mut command("h2load", &[arguments, &common].concat()));
+    read(&log)
+}
+
+fn read(log: &Path) -> Vec<Sent> {
+    let text = std::fs::read_to_string(log).expect("h2load wrote its log");
+    let rows = text.lines().map(|line| {
+        let mut columns = line.split('\t').map(|column| column.parse::<i64>());
+        let mut next = || columns.next().expect("three columns").expect("numbers");
+        (next(), next(), next())
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    let first = rows.first().expect("something was sent").0;
+    let micros = |number: i64| Duration::from_micros(number.try_into().expect("not negative"));
+    rows.iter()
+        .map(|(at, status, took)| Sent {
+            at: micros(at - first),
+            status: u16::try_from(*status).expect("no stream failed"),
+            took: micros(*took),
+        })
+        .collect()
+}
+
+/// The time within which this share (in percent) of what was answered so came.
+fn within(sent: &[&Sent], status: u16, percent: usize) -> Duration {
+    let mut times: Vec<_> = sent
+        .iter()
+        .filter(|sent| sent.status == status)
+        .map(|sent| sent.took)
+        .collect();
+    times.sort_unstable();
+    *times
+        .get(times.len() * percent / 100)
+        .unwrap_or_else(|| panic!("nothing was answered {status}"))
+}
+
+fn count(sent: &[&Sent], status: u16) -> u64 {
+    sent.iter().filter(|sent| sent.status == status).count() as u64
+}
+
+/// Twice what the origin can do, for some seconds: 8 clients, 50 requests a second each.
+const TWICE: [&str; 6] = ["-c", "8", "--rps=50", "-m", "100", "-D"];
+
+#[test]
+fn an_overloaded_upstream_answers_in_time_what_it_can() {
+    let origin = busy_origin();
+    let gateway = plain_with(&origin, "workers: 1\n");
+    let sent = load(&gateway, &[&TWICE[..], &["8"]].concat());
+    // It takes a moment to find the limit.
+    let settled: Vec<_> = sent
+        .iter()
+        .filter(|sent| (4.0..8.0).contains(&sent.at.as_secs_f64()))
+        .collect();
+    let (served, refused) = (count(&settled, 200), count(&settled, 503));
+    assert_eq!(served + refused, settled.len() as u64);
+    assert!(served >= 4 * CAPACITY * 9 / 10, "{served} served in 4 s");
+    assert!(refused >= 4 * CAPACITY / 2, "{refused} refused in 4 s");
+    let p99 = within(&settled, 200, 99);
+    assert!(p99 < Duration::from_millis(400), "{p99:?}");
+    let quick = within(&settled, 503, 50);
+    assert!(quick < Duration::from_millis(20), "{quick:?}");
+    let labels = [("reason", "upstream_overloaded")];
+    let counted = gateway.metric("cardea_responses_by_gateway_total", &labels);
+    let all: Vec<_> = sent.iter().collect();
+    assert_eq!(counted, Some(count(&all, 503) as f64));
+    let told = gateway.stderr.wait_for_line("upstream_limited");
+    assert!(told.contains("origin"), "{told}");
+
+    // When the load is gone nobody is refused, and after a few requests there is no limit.
+    thread::sleep(Duration::from_millis(200));
+    let after = load(&gateway, &["-c", "4", "-m", "1", "-n", "200"]);
+    let after: Vec<_> = after.iter().collect();
+    assert_eq!(count(&after, 200), 200);
+    let upstream = [("upstream", "origin")];
+    gateway.wait_for_metric("cardea_upstream_adaptive_limit", &upstream, 0.0);
+}
+
+const WITHOUT_LIMIT: &str = r#"
+workers: 1
+domains:
+  - hosts: [a.test]
+    routes: [{ to: origin }]
+upstreams:
+  origin: { endpoints: ["<origin>"], adaptive_concurrency: off }
+"#;
+
+#[test]
+fn without_the_limit_everybody_waits() {
+    let origin = busy_origin();
+    let gateway = Gateway::start(WITHOUT_LIMIT, &[("origin", &origin.address())]);
+    let sent = load(&gateway, &[&TWICE[..], &["4"]].concat());
+    let late: Vec<_> = sent
+        .iter()
+        .filter(|sent| sent.at > Duration::from_secs(1))
+        .collect();
+    assert_eq!(count(&late, 503), 0);
+    assert!(within(&late, 200, 50) > Duration::from_millis(600));
+}
+
+#[test]
+fn an_overloaded_worker_refuses_early() {
+    let origin = Origin::serve(cardea_tests::origin::saying("fine"));
+    let gateway = plain_with(&origin, "workers: 1\n");
+    // Far more at once than can be done in the time that work may wait.
+    let sent = load(&gateway, &["-c", "20", "-m", "100", "-D", "4"]);
+    let settled: Vec<_> = sent
+        .iter()
+        .filter(|sent| sent.at > Duration::from_secs(1))
+        .collect();
+    assert!(count(&settled, 503) > 0, "nothing was refused");
+    assert!(count(&settled, 200) > 0, "nothing was served");
+    let median = within(&settled, 200, 50);
+    assert!(median < Duration::from_millis(400), "{median:?}");
+    let reason = [("reason", "gateway_overloaded")];
+    wait::until_true("refusals are counted", || {
+        let counted = gateway.metric("cardea_responses_by_gateway_total", &reason);
+        counted.is_some_and(|count| count > 0.0)
+    });
+
+    // It catches up at once.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(gateway.get("a.test", "/").status, 200);
+}
