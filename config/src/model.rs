@@ -132,11 +132,10 @@ section! {
 
 section! {
     /// How a worker that gets more than it can do keeps answering in time. While its work waits for
-    /// longer than half of `delay_max`, a share of the requests is answered 503 at once, the larger the
-    /// longer the wait; past one and a half of it all are.
+    /// longer than `delay_max`, as many requests are answered 503 at once as keep the wait there.
     pub struct Overload {
         /// How long work may wait for its worker.
-        pub delay_max: Period = Period::from_millis(25),
+        pub delay_max: Period = Period::from_millis(20),
     }
 }
 

@@ -1,6 +1,7 @@
 //! More than an upstream, or the gateway itself, can do: what is admitted is answered in time, the rest
 //! is refused at once and told why, and when it is over everything is as it was.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cardea_tests::origin::Connection;
 use cardea_tests::process::{command, run};
-use cardea_tests::{Gateway, Origin, wait};
+use cardea_tests::{Gateway, Origin};
 
 use crate::fixture::plain_with;
 
@@ -118,7 +119,8 @@ fn an_overloaded_upstream_answers_in_time_what_it_can() {
     let labels = [("reason", "upstream_overloaded")];
     let counted = gateway.metric("cardea_responses_by_gateway_total", &labels);
     let all: Vec<_> = sent.iter().collect();
-    assert_eq!(counted, Some(count(&all, 503) as f64));
+    // Those that h2load did not wait for at its end are counted, too.
+    assert!(counted >= Some(count(&all, 503) as f64), "{counted:?}");
     let told = gateway.stderr.wait_for_line("upstream_limited");
     assert!(told.contains("origin"), "{told}");
 
@@ -153,27 +155,44 @@ fn without_the_limit_everybody_waits() {
     assert!(within(&late, 200, 50) > Duration::from_millis(600));
 }
 
+/// How well it does is measured where the gateway is optimised (`overload` of the load benchmark): in a
+/// debug build a refusal costs half as much as an answer.
 #[test]
-fn an_overloaded_worker_refuses_early() {
+fn an_overloaded_worker_refuses_some() {
     let origin = Origin::serve(cardea_tests::origin::saying("fine"));
-    let gateway = plain_with(&origin, "workers: 1\n");
-    // Far more at once than can be done in the time that work may wait.
-    let sent = load(&gateway, &["-c", "20", "-m", "100", "-D", "4"]);
-    let settled: Vec<_> = sent
-        .iter()
-        .filter(|sent| sent.at > Duration::from_secs(1))
-        .collect();
-    assert!(count(&settled, 503) > 0, "nothing was refused");
-    assert!(count(&settled, 200) > 0, "nothing was served");
-    let median = within(&settled, 200, 50);
-    assert!(median < Duration::from_millis(400), "{median:?}");
+    let gateway = plain_with(&origin, MANY_REQUESTS);
+    let before = load(&gateway, &["-c", "4", "-m", "4", "-D", "2"]);
+    let capacity = before.len() / 2;
+    // 20 clients that ask for half as much again, whether they are answered or not.
+    let rate = format!("--rps={}", (capacity * 3 / 2).div_ceil(20));
+    let sent = load(&gateway, &["-c", "20", "-m", "100", &rate, "-D", "5"]);
+    let all: Vec<_> = sent.iter().collect();
+    assert!(count(&all, 200) > 0, "nothing was served");
+    assert!(count(&all, 503) > 0, "nothing was refused");
     let reason = [("reason", "gateway_overloaded")];
-    wait::until_true("refusals are counted", || {
-        let counted = gateway.metric("cardea_responses_by_gateway_total", &reason);
-        counted.is_some_and(|count| count > 0.0)
-    });
-
-    // It catches up at once.
-    thread::sleep(Duration::from_millis(200));
+    let counted = gateway.metric("cardea_responses_by_gateway_total", &reason);
+    assert!(counted.is_some_and(|count| count > 0.0), "{counted:?}");
+    gateway.stderr.wait_for_line("worker_overloaded");
     assert_eq!(gateway.get("a.test", "/").status, 200);
 }
+
+#[test]
+fn clients_that_ask_again_at_once_are_not_refused_for_long() {
+    let origin = Origin::serve(cardea_tests::origin::saying("fine"));
+    let gateway = plain_with(&origin, MANY_REQUESTS);
+    // As many at once as can be asked for, and another for each answer.
+    let sent = load(&gateway, &["-c", "20", "-m", "100", "-D", "8"]);
+    let all: Vec<_> = sent.iter().collect();
+    assert!(count(&all, 200) > 0, "nothing was served");
+    // If it is tried to refuse some, it is seen soon that it does no good.
+    let refused = all.iter().filter(|sent| sent.status == 503);
+    let slots: BTreeSet<_> = refused.map(|sent| sent.at.as_millis() / 250).collect();
+    assert!(slots.len() <= 16, "{slots:?}");
+}
+
+/// Clients of load tests do not open another connection when one has served enough.
+const MANY_REQUESTS: &str = r#"
+workers: 1
+listeners:
+  - { name: web, bind: ["127.0.0.1:0"], http: { requests_per_connection_max: 100000000 } }
+"#;

@@ -13,6 +13,10 @@ use super::socket::Socket;
 /// The length of a head buffer, bytes: nearly every head, and many a small body, fits.
 pub const HEAD_BYTES: usize = 8 * 1024;
 
+/// The room of a buffer to serialise into, bytes: nearly every head fits, and what many requests hold
+/// at once stays in the processor's cache. One that has to grow stays larger.
+const OUTPUT_BYTES: usize = 2 * 1024;
+
 /// The length of a body buffer, bytes. Every system call on either side wakes a peer, so fewer and
 /// larger ones are cheaper: half of it costs an eighth more for large bodies over TLS. Twice of it
 /// saves another tenth, but it is also what a slow reader makes us hold.
@@ -46,7 +50,7 @@ impl Buffers {
     /// An empty buffer to serialise into.
     pub fn take_output(&self) -> Vec<u8> {
         self.take(&self.outputs)
-            .unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES))
+            .unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
     }
 
     /// Takes an input buffer back, whichever kind it is.

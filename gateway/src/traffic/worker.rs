@@ -21,7 +21,7 @@ use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
 use super::lane::Lanes;
 use super::listener::{Listening, Socket as ListenerSocket};
-use super::overload::Backlog;
+use super::overload::{self, Backlog};
 use super::random::Random;
 use super::socket::Socket;
 use super::splice::Pipes;
@@ -199,7 +199,10 @@ async fn turn_wheel(worker: Rc<Worker>) {
         let due = interval.tick().await;
         let now = Instant::now();
         let late = now.saturating_duration_since(due.into_std());
-        worker.backlog.tick(late, worker.snapshot.load().delay_max);
+        let delay_max = worker.snapshot.load().delay_max;
+        if let Some(change) = worker.backlog.tick(now, late, delay_max) {
+            worker.tell_overload(change);
+        }
         worker.wheel.turn(now);
     }
 }
@@ -330,6 +333,19 @@ impl Worker {
         OpenSession {
             worker: Rc::clone(self),
             plan: Arc::clone(plan),
+        }
+    }
+
+    fn tell_overload(&self, change: overload::Change) {
+        let worker = self.index;
+        match change {
+            overload::Change::Refusing => {
+                tracing::warn!(worker, delay = ?self.backlog.delay(), "worker_overloaded");
+            }
+            overload::Change::CaughtUp => tracing::info!(worker, "worker_caught_up"),
+            overload::Change::Useless(pause) => {
+                tracing::warn!(worker, ?pause, "worker_refusals_did_no_good");
+            }
         }
     }
 

@@ -23,13 +23,7 @@ pub(super) async fn conduct(
     body: &mut Body<'_>,
     is_upgrade: bool,
 ) -> End {
-    let backlog = &worker.backlog;
-    let delay_max = exchange.snapshot.delay_max;
-    let admitted = match backlog.is_behind() && backlog.refuses(delay_max, worker.random.next()) {
-        true => Err(Reply::new(Reason::GatewayOverloaded).header("retry-after", b"1")),
-        false => admit::admit(worker, exchange),
-    };
-    let result = match admitted {
+    let result = match admit::admit(worker, exchange) {
         Ok(()) => forward(worker, exchange, client, body, is_upgrade).await,
         Err(reply) => Err(reply),
     };
@@ -37,6 +31,13 @@ pub(super) async fn conduct(
         Ok(end) => end,
         Err(reply) => answer(exchange, client, body, *reply).await,
     }
+}
+
+/// The reply to a request that an overloaded worker does not even look at; none for others.
+pub(super) fn turn_away(worker: &Worker) -> Option<Box<Reply>> {
+    let backlog = &worker.backlog;
+    let is_refused = backlog.is_refusing() && backlog.refuses(worker.random.next());
+    is_refused.then(|| Reply::new(Reason::GatewayOverloaded).header("retry-after", b"1"))
 }
 
 /// Sends a response of our own.

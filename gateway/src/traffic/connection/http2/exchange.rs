@@ -4,7 +4,9 @@
 //! Must not: differ from an exchange of HTTP/1 in anything but how it is carried.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use cardea_http1::{Framing, Limits, Method, RequestHead};
@@ -14,10 +16,10 @@ use data_encoding::BASE64;
 use super::Caller;
 use crate::traffic::body::{Body, Pace};
 use crate::traffic::connection::client::{ClientEnd, ClientSide};
-use crate::traffic::connection::conduct::{answer, conduct};
+use crate::traffic::connection::conduct::{answer, conduct, turn_away};
 use crate::traffic::connection::head::{HeadFacts, Refused, facts, fill_request};
 use crate::traffic::connection::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
-use crate::traffic::exchange::{Protocol, Request};
+use crate::traffic::exchange::{Exchange, Protocol, Request};
 use crate::traffic::forward::End;
 use crate::traffic::headers::HeaderName;
 use crate::traffic::http2::{Hub, Stream, StreamBody};
@@ -66,8 +68,29 @@ pub(super) fn begin(
     }
     let stream = Stream::new(hub, id, is_end);
     hub.add(Rc::clone(&stream));
-    // In a box, because a task moves its future when it begins and when it ends.
-    tokio::task::spawn_local(Box::pin(serve(stream, Rc::clone(caller), request, read)));
+    let caller = Rc::clone(caller);
+    match (read, turn_away(worker)) {
+        // In boxes, because a task moves its future when it begins and when it ends.
+        (Ok(facts), None) => {
+            tokio::task::spawn_local(Box::pin(serve(stream, caller, request, facts)));
+        }
+        (Ok(_), Some(reply)) => {
+            // As cheap as can be: it rarely has to wait for anything.
+            let started = Instant::now();
+            let mut refusing = Box::pin(refuse(stream, caller, request, reply, false));
+            let now = &mut Context::from_waker(Waker::noop());
+            if refusing.as_mut().poll(now).is_pending() {
+                tokio::task::spawn_local(refusing);
+            }
+            worker.backlog.spend(started.elapsed());
+        }
+        (Err(refused), _) => {
+            let mut reply = Reply::new(refused.reason);
+            reply.detail = refused.detail;
+            let refusing = refuse(stream, caller, request, reply, true);
+            tokio::task::spawn_local(Box::pin(refusing));
+        }
+    }
 }
 
 /// A head being read.
@@ -131,67 +154,99 @@ fn refused(fault: MessageFault) -> Refused {
     }
 }
 
-async fn serve(
+/// The exchange of a request that could be read.
+async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, facts: HeadFacts) {
+    let worker = Rc::clone(stream.hub().worker());
+    let worker = &worker;
+    let snapshot = worker.snapshot.of(caller.ticket.listener());
+    let Some(plan) = snapshot.listener(caller.ticket.listener()) else {
+        worker.give_request(request);
+        stream.close(ErrorCode::REFUSED_STREAM);
+        return;
+    };
+    let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
+    let client = ClientSide {
+        is_head: exchange.request.method == Method::Head,
+        expects_continue: Cell::new(facts.expects_continue),
+        ..client_side(&stream, &caller)
+    };
+    let pace = Pace::new(
+        exchange.timeouts.body_progress,
+        exchange.timeouts.body_rate_min,
+    );
+    let mut body = Body::Http2(StreamBody::new(&stream, facts.is_upgrade, pace));
+    let end = conduct(worker, &mut exchange, &client, &mut body, facts.is_upgrade).await;
+    let code = code(&mut exchange, end);
+    finish::finish(worker, exchange);
+    if code == ErrorCode::NO_ERROR && !facts.is_upgrade {
+        discard(worker, &mut body).await;
+    }
+    stream.close(code);
+}
+
+/// Answers a request that could not be read, or that there is no time for.
+async fn refuse(
     stream: Rc<Stream>,
     caller: Rc<Caller>,
     request: Box<Request>,
-    read: Result<HeadFacts, Refused>,
+    reply: Box<Reply>,
+    is_malformed: bool,
 ) {
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
     let snapshot = worker.snapshot.of(caller.ticket.listener());
-    let code = match snapshot.listener(caller.ticket.listener()) {
-        None => {
-            worker.give_request(request);
-            ErrorCode::REFUSED_STREAM
-        }
-        Some(plan) => {
-            let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
-            let is_upgrade = matches!(read, Ok(facts) if facts.is_upgrade);
-            let expects_continue = matches!(read, Ok(facts) if facts.expects_continue);
-            let client = ClientSide {
-                end: ClientEnd::Http2(&stream),
-                ticket: &caller.ticket,
-                is_head: read.is_ok() && exchange.request.method == Method::Head,
-                persistent: Cell::new(true),
-                head_sent: Cell::new(false),
-                expects_continue: Cell::new(expects_continue),
-            };
-            let pace = Pace::new(
-                exchange.timeouts.body_progress,
-                exchange.timeouts.body_rate_min,
-            );
-            let mut body = Body::Http2(StreamBody::new(&stream, is_upgrade, pace));
-            let is_malformed = read.is_err();
-            let end = match read {
-                Ok(_) => conduct(worker, &mut exchange, &client, &mut body, is_upgrade).await,
-                Err(refused) => {
-                    let mut reply = Reply::new(refused.reason);
-                    reply.detail = refused.detail;
-                    answer(&mut exchange, &client, &mut body, *reply).await
-                }
-            };
-            let code = match end {
-                // RFC 9113 section 8.1.1.
-                End::Complete if is_malformed => ErrorCode::PROTOCOL_ERROR,
-                // RFC 9113 section 8.1: a response may come before the end of its request.
-                End::Complete => ErrorCode::NO_ERROR,
-                End::Cut(reason) => {
-                    exchange.fail(reason);
-                    match reason {
-                        Reason::ClientClosed | Reason::ClientTooSlow => ErrorCode::CANCEL,
-                        _ => ErrorCode::INTERNAL_ERROR,
-                    }
-                }
-            };
-            finish::finish(worker, exchange);
-            if code == ErrorCode::NO_ERROR && !is_upgrade {
-                discard(worker, &mut body).await;
-            }
-            code
-        }
+    let Some(plan) = snapshot.listener(caller.ticket.listener()) else {
+        worker.give_request(request);
+        stream.close(ErrorCode::REFUSED_STREAM);
+        return;
     };
+    let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
+    let client = ClientSide {
+        is_head: !is_malformed && exchange.request.method == Method::Head,
+        ..client_side(&stream, &caller)
+    };
+    let pace = Pace::new(
+        exchange.timeouts.body_progress,
+        exchange.timeouts.body_rate_min,
+    );
+    let mut body = Body::Http2(StreamBody::new(&stream, false, pace));
+    let end = answer(&mut exchange, &client, &mut body, *reply).await;
+    let code = match code(&mut exchange, end) {
+        // RFC 9113 section 8.1.1.
+        ErrorCode::NO_ERROR if is_malformed => ErrorCode::PROTOCOL_ERROR,
+        code => code,
+    };
+    finish::finish(worker, exchange);
+    if code == ErrorCode::NO_ERROR {
+        discard(worker, &mut body).await;
+    }
     stream.close(code);
+}
+
+fn client_side<'c>(stream: &'c Stream, caller: &'c Caller) -> ClientSide<'c> {
+    ClientSide {
+        end: ClientEnd::Http2(stream),
+        ticket: &caller.ticket,
+        is_head: false,
+        persistent: Cell::new(true),
+        head_sent: Cell::new(false),
+        expects_continue: Cell::new(false),
+    }
+}
+
+/// The code that a stream is reset with, if it is not over after its exchange.
+fn code(exchange: &mut Exchange<'_>, end: End) -> ErrorCode {
+    match end {
+        // RFC 9113 section 8.1: a response may come before the end of its request.
+        End::Complete => ErrorCode::NO_ERROR,
+        End::Cut(reason) => {
+            exchange.fail(reason);
+            match reason {
+                Reason::ClientClosed | Reason::ClientTooSlow => ErrorCode::CANCEL,
+                _ => ErrorCode::INTERNAL_ERROR,
+            }
+        }
+    }
 }
 
 /// Reads and drops what is still to come of a request that was answered early, within limits: there
