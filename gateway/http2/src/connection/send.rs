@@ -127,11 +127,14 @@ impl Connection {
         let is_end = is_end && taken.len() == bytes.len();
         let mut pieces = taken.chunks(self.peer.frame_bytes_max as usize).peekable();
         self.out.reserve(taken.len() + 2 * HEADER_BYTES);
+        // A peer that makes us send crumbs pays for each of them.
+        let is_crumb = taken.len() < bytes.len() && taken.len() < BYTES_PER_REPLY;
+        let per_frame = if is_crumb { 0 } else { REPLIES_PER_FRAME };
         while let Some(piece) = pieces.next() {
             let ends = is_end && pieces.peek().is_none();
             let flags = if ends { frame::END_STREAM } else { 0 };
             frame::write(&mut self.out, Kind::Data, flags, stream, piece);
-            let due = REPLIES_PER_FRAME + (piece.len() / BYTES_PER_REPLY) as u32;
+            let due = per_frame + (piece.len() / BYTES_PER_REPLY) as u32;
             self.replies_due = self.replies_due.saturating_add(due);
         }
         if taken.is_empty() && is_end {

@@ -29,6 +29,22 @@ fn flood(
     panic!("{fault:?} never came");
 }
 
+/// A body is taken a byte at a time: each opening of the window costs us a frame.
+#[test]
+fn a_window_that_opens_by_crumbs() {
+    let mut server = server();
+    let small = [settings(&[(4, 1)]), frame(HEADERS, WHOLE, 1, GET)].concat();
+    feed(&mut server, &small).unwrap();
+    let mut sent = 0;
+    let count = flood(&mut server, Fault::ControlFlood, |server, _| {
+        server.out.clear();
+        sent += server.send_data(1, &[0; 1000], false);
+        window_update(1, 1)
+    });
+    assert_eq!(count, 501);
+    assert_eq!(sent, count as usize + 1);
+}
+
 /// Frames that ask for nothing at a server where stream 1 is open; all have the same budget.
 #[test]
 fn floods_of_frames_that_ask_for_nothing() {
