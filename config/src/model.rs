@@ -96,8 +96,6 @@ section! {
         pub access_log: Switch<AccessLog> = Switch::On(AccessLog::default()),
         /// How the gateway shuts down.
         pub shutdown: Shutdown = Shutdown::default(),
-        /// What a worker does when it gets more than it can do, or `off`: then everybody waits.
-        pub overload: Switch<Overload> = Switch::On(Overload::default()),
         /// How names of endpoints are resolved.
         #[serde(deserialize_with = "text::sound")]
         pub resolver: Resolver = Resolver::default(),
@@ -127,15 +125,6 @@ section! {
         pub streams: Vec<Located<Stream>> = Vec::new(),
         /// Where requests go, by name.
         pub upstreams: BTreeMap<Name, Located<Upstream>> = BTreeMap::new(),
-    }
-}
-
-section! {
-    /// How a worker that gets more than it can do keeps answering in time. While its work waits for
-    /// longer than `delay_max`, as many requests are answered 503 at once as keep the wait there.
-    pub struct Overload {
-        /// How long work may wait for its worker.
-        pub delay_max: Period = Period::from_millis(20),
     }
 }
 

@@ -57,8 +57,6 @@ pub struct Snapshot {
     pub slot: RouteSlot,
     /// How access-log lines are written; none for no log.
     pub access_log: Option<Arc<Format>>,
-    /// How long work may wait for its worker before requests are refused; none for ever.
-    pub delay_max: Option<Duration>,
     /// What authorities that look for proof are shown.
     pub challenges: Arc<Challenges>,
     /// What handshakes wish for that has no certificate yet.

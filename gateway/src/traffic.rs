@@ -3,7 +3,6 @@
 pub mod buffer;
 pub mod lane;
 pub mod listener;
-pub mod overload;
 pub mod proxy_protocol;
 pub mod random;
 pub mod socket;

@@ -303,14 +303,18 @@ super::section! {
 
 super::section! {
     /// A limit that follows what the upstream can do. While even its fastest answers take longer than
-    /// twice their usual time and `delay_max`, fewer and fewer requests may wait for an answer; the
-    /// others are answered 503 at once, so that those inside are answered in time. Switch it off for
-    /// an upstream whose requests wait for something to happen (long polling).
+    /// twice their usual time and `delay_max`, fewer and fewer requests may wait for an answer there.
+    /// The others wait for their turn here, and are answered 503 when that takes too long. Switch it off
+    /// for an upstream whose requests wait for something to happen (long polling).
     pub struct AdaptiveConcurrency {
         /// Requests of each worker that may always wait for an answer.
         pub waiting_per_worker_min: u32 = 16,
         /// How much longer than twice their usual time the fastest answers may take.
         pub delay_max: Period = Period::from_millis(25),
+        /// How long a request may wait for its turn.
+        pub queue_time_max: Period = Period::from_millis(50),
+        /// How many may wait for their turn on each worker; further ones are answered at once.
+        pub queue_per_worker_max: u32 = 10_000,
     }
 }
 

@@ -140,7 +140,6 @@ pub fn compile(
         timeouts: parts.timeouts,
         slot: metrics.route_slot("", ""),
         access_log: parts.access_log,
-        delay_max: parts.delay_max,
         challenges: previous.map_or_else(Arc::default, |p| Arc::clone(&p.snapshot.challenges)),
         on_demand: previous.map_or_else(Arc::default, |p| Arc::clone(&p.snapshot.on_demand)),
     };

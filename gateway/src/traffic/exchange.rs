@@ -219,6 +219,8 @@ pub struct UpstreamTrace {
     pub first_byte: Option<Duration>,
     /// Attempts after the first.
     pub retries: u32,
+    /// When its turn came, if it had to wait for it.
+    pub turn: Option<Instant>,
     /// Counts it as waiting for its answer, once it was sent whole.
     pub waiting: Option<Waiting>,
 }

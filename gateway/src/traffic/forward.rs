@@ -23,6 +23,7 @@ use super::respond::{Reason, Reply, Response};
 use super::timer::Direction;
 use super::upload::{Upload, UploadFault, client_body_fault};
 use super::upstream::OriginEnd;
+use super::upstream::adaptive::Waiting;
 use super::upstream::local::{Chosen, LocalUpstream, NoEndpoint};
 use super::upstream::outlier::Outcome;
 use super::upstream::pool::Connection;
@@ -70,11 +71,14 @@ pub async fn forward(
     let Ok(_admitted) = upstream.admit() else {
         return Err(Reply::new(Reason::UpstreamSaturated));
     };
-    if let Some(adaptive) = upstream.adaptive()
-        && adaptive.admit().is_err()
-    {
-        return Err(Reply::new(Reason::UpstreamOverloaded).header("retry-after", b"1"));
-    }
+    let waiting = match upstream.wait() {
+        Some(waiting) => waiting,
+        None => {
+            let waiting = Box::pin(turn(client, &upstream)).await?;
+            exchange.upstream.turn = Some(Instant::now());
+            waiting
+        }
+    };
     let out = worker.buffers.take_output();
     let outgoing = Outgoing::new(out, exchange, is_upgrade, body)
         .map_err(|error| Reply::new(client_body_fault(&error)))?;
@@ -86,7 +90,7 @@ pub async fn forward(
         return Err(Reply::new(Reason::BodyTooLarge));
     }
     // How long an upload takes says nothing about the upstream.
-    exchange.upstream.waiting = outgoing.is_whole.then(|| upstream.wait());
+    exchange.upstream.waiting = Some(waiting).filter(|_| outgoing.is_whole);
     client.timer().end_after(exchange.left());
     let result = attempts(worker, exchange, client, body, &upstream, &outgoing).await;
     client.timer().end_after(Duration::ZERO);
@@ -99,6 +103,23 @@ pub async fn forward(
             Err(reply)
         }
     }
+}
+
+/// Waits until a request may wait for an answer of the upstream, unless its client gives it up.
+async fn turn(
+    client: &ClientSide<'_>,
+    upstream: &Rc<LocalUpstream>,
+) -> Result<Waiting, Box<Reply>> {
+    let refused = || Reply::new(Reason::UpstreamOverloaded).header("retry-after", b"1");
+    let queued = upstream.line_up(Instant::now()).map_err(|_| refused())?;
+    poll_fn(|cx| match queued.poll_turn(cx) {
+        Poll::Ready(turn) => Poll::Ready(turn.map_err(|_| refused())),
+        Poll::Pending if client.poll_reset(cx).is_ready() => {
+            Poll::Ready(Err(Reply::new(Reason::ClientClosed)))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 async fn attempts(
@@ -444,9 +465,9 @@ impl Attempt<'_> {
         let was_waiting = exchange.upstream.waiting.take().is_some();
         // A refusal is quick, however long a real answer would have taken.
         let is_refusal = status == 429 || status >= 500;
-        // Nor does it tell of the upstream how long things wait for a worker that is behind.
-        let is_ours = self.worker.backlog.is_behind();
-        if was_waiting && exchange.upstream.retries == 0 && !is_refusal && !is_ours {
+        if was_waiting && exchange.upstream.retries == 0 && !is_refusal {
+            let began = exchange.upstream.turn.unwrap_or(exchange.started);
+            let took = now.duration_since(began);
             self.endpoint.upstream().answered(took, now);
         }
     }

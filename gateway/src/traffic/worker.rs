@@ -3,7 +3,7 @@
 //!
 //! Must not: block, lock, or share anything that is written per request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
@@ -21,7 +21,6 @@ use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
 use super::lane::Lanes;
 use super::listener::{Listening, Socket as ListenerSocket};
-use super::overload::{self, Backlog};
 use super::random::Random;
 use super::socket::Socket;
 use super::splice::Pipes;
@@ -104,8 +103,8 @@ pub struct Worker {
     pub log: WorkerLog,
     /// What an origin may send as a head.
     pub response_limits: Limits,
-    /// How far this worker is behind.
-    pub backlog: Backlog,
+    /// How long what is ready waits for this worker, as of the last tick.
+    pub delay: Cell<Duration>,
     /// The share that TLS handshakes have of this worker.
     pub lanes: Lanes,
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
@@ -169,7 +168,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             response_limits: super::upstream::response::limits(),
             register: RefCell::default(),
             vacant: RefCell::default(),
-            backlog: Backlog::default(),
+            delay: Cell::default(),
             lanes: Lanes::default(),
             requests: RefCell::default(),
             heads: RefCell::default(),
@@ -199,10 +198,8 @@ async fn turn_wheel(worker: Rc<Worker>) {
         let due = interval.tick().await;
         let now = Instant::now();
         let late = now.saturating_duration_since(due.into_std());
-        let delay_max = worker.snapshot.load().delay_max;
-        if let Some(change) = worker.backlog.tick(now, late, delay_max) {
-            worker.tell_overload(change);
-        }
+        worker.delay.set(late);
+        worker.upstreams.dismiss(now);
         worker.wheel.turn(now);
     }
 }
@@ -216,7 +213,7 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.pool.sweep();
         worker.snapshot.forget();
         worker.metrics.set_pool_idle(worker.pool.len());
-        worker.metrics.set_delay(worker.backlog.delay());
+        worker.metrics.set_delay(worker.delay.get());
         worker.metrics.set_buffers_in_use(worker.buffers.in_use());
     }
 }
@@ -333,19 +330,6 @@ impl Worker {
         OpenSession {
             worker: Rc::clone(self),
             plan: Arc::clone(plan),
-        }
-    }
-
-    fn tell_overload(&self, change: overload::Change) {
-        let worker = self.index;
-        match change {
-            overload::Change::Refusing => {
-                tracing::warn!(worker, delay = ?self.backlog.delay(), "worker_overloaded");
-            }
-            overload::Change::CaughtUp => tracing::info!(worker, "worker_caught_up"),
-            overload::Change::Useless(pause) => {
-                tracing::warn!(worker, ?pause, "worker_refusals_did_no_good");
-            }
         }
     }
 

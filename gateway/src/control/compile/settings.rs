@@ -34,8 +34,6 @@ pub struct Parts {
     pub timeouts: Arc<Timeouts>,
     /// How access-log lines are written.
     pub access_log: Option<Arc<Format>>,
-    /// How long work may wait for its worker.
-    pub delay_max: Option<Duration>,
 }
 
 /// Compiles the settings of the gateway as a whole.
@@ -60,7 +58,6 @@ pub fn compile(document: &Document, limiters: &mut Limiters) -> Found<Parts> {
         chain,
         timeouts: Arc::new(timeouts(&[document.policies.timeouts.as_deref()])),
         access_log,
-        delay_max: document.overload.on().map(|overload| overload.delay_max.0),
     };
     (Some(parts), found)
 }

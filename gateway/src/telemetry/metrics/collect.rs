@@ -428,6 +428,8 @@ fn upstreams_in_force(shared: &Shared, families: &mut Families) {
         families.add_count(Metric::UpstreamConnectionsOpen, &[name], open);
         let limit = load.adaptive_limit.load(Ordering::Relaxed);
         families.add_count(Metric::UpstreamAdaptiveLimit, &[name], u64::from(limit));
+        let queued = load.queued.load(Ordering::Relaxed);
+        families.add_count(Metric::UpstreamQueued, &[name], u64::from(queued));
         let ejections = shared_value(&load.ejections_total);
         families.add_count(Metric::UpstreamEjections, &[name], ejections);
     }

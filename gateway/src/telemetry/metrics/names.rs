@@ -121,6 +121,8 @@ metrics! {
         "Connections to endpoints open now, busy and idle."
     UpstreamAdaptiveLimit "cardea_upstream_adaptive_limit" Gauge ["upstream"]
         "Requests that may wait for the upstream's answer, over the workers that found a limit; zero while none has."
+    UpstreamQueued "cardea_upstream_requests_queued" Gauge ["upstream"]
+        "Requests that wait for their turn, because the upstream has as many as a worker found to be its limit."
     UpstreamEjections "cardea_upstream_ejections_total" Counter ["upstream"]
         "Endpoints that failed requests took out for a while."
     UpstreamEndpoints "cardea_upstream_endpoints" Gauge ["upstream" "state"]

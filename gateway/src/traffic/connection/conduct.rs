@@ -33,13 +33,6 @@ pub(super) async fn conduct(
     }
 }
 
-/// The reply to a request that an overloaded worker does not even look at; none for others.
-pub(super) fn turn_away(worker: &Worker) -> Option<Box<Reply>> {
-    let backlog = &worker.backlog;
-    let is_refused = backlog.is_refusing() && backlog.refuses(worker.random.next());
-    is_refused.then(|| Reply::new(Reason::GatewayOverloaded).header("retry-after", b"1"))
-}
-
 /// Sends a response of our own.
 pub(super) async fn answer(
     exchange: &mut Exchange<'_>,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cardea_http1::{Framing, HeadFault, HeadScan, Method, RequestHead, Version};
 
 use super::client::{ClientEnd, ClientSide, write_pace};
-use super::conduct::{answer, conduct, turn_away};
+use super::conduct::{answer, conduct};
 use super::head::{HeadFacts, Refused, facts, fill_request};
 use super::{LINGER_BYTES_MAX, LINGER_TIME_MAX, Ticket};
 use crate::snapshot::{ListenerPlan, Snapshot};
@@ -186,16 +186,7 @@ impl Http1<'_> {
             inbound: &mut self.inbound,
         });
         let is_upgrade = facts.is_upgrade;
-        let end = match turn_away(self.worker) {
-            Some(reply) => {
-                let end = answer(&mut exchange, &client, &mut body, *reply).await;
-                // A client that does not read takes nobody's time.
-                let took = exchange.started.elapsed().min(REFUSING_TIME_MAX);
-                self.worker.backlog.spend(took);
-                end
-            }
-            None => conduct(self.worker, &mut exchange, &client, &mut body, is_upgrade).await,
-        };
+        let end = conduct(self.worker, &mut exchange, &client, &mut body, is_upgrade).await;
         let close = match end {
             End::Complete if client.persistent.get() && body.is_done() => Ok(()),
             End::Complete if body.is_done() => Err(Close::Orderly),
@@ -308,9 +299,6 @@ impl Http1<'_> {
         Close::Linger
     }
 }
-
-/// The most time that is counted for a refusal.
-const REFUSING_TIME_MAX: Duration = Duration::from_millis(1);
 
 /// Bytes of the preface's first line, which is as much of it as a parser of requests looks at.
 const PREFACE_LINE_BYTES: usize = b"PRI * HTTP/2.0".len();

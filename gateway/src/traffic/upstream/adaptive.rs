@@ -1,6 +1,7 @@
 //! The adaptive limit of an upstream: how many of a worker's requests may wait for its answer. An
 //! upstream that gets more than it can do makes everybody wait, and the more, the longer it goes on;
-//! past the limit a request is refused at once instead, and those inside are answered in time.
+//! so does a worker that begins more than it can go on with. Past the limit a request waits for its turn
+//! here, where that costs next to nothing, and is refused when its turn does not come in time.
 //!
 //! Nobody sets the limit. While even the fastest answers of a while take far longer than they used
 //! to, there is a queue at the upstream that never empties, and the limit shrinks towards what keeps
@@ -14,7 +15,9 @@
 //! Must not: read the clock, or be shared between workers: each finds its own limit.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::breaker::Saturated;
@@ -52,12 +55,16 @@ pub struct AdaptiveSettings {
     pub waiting_min: u32,
     /// How much longer than twice their usual time the fastest answers may take.
     pub delay_max: Duration,
+    /// How long a request may wait for its turn.
+    pub queue_time_max: Duration,
+    /// How many may wait for their turn.
+    pub queue_max: usize,
 }
 
 /// What a change of the limit means to whoever watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Requests are refused from now on.
+    /// Requests wait for their turn from now on.
     Limited {
         /// How long the fastest answers of the last while took.
         fastest: Duration,
@@ -77,6 +84,28 @@ pub struct Adaptive {
     waiting: Cell<u32>,
     limit: Cell<u32>,
     state: RefCell<State>,
+    queue: RefCell<VecDeque<Rc<Place>>>,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Place {
+    since: Instant,
+    verdict: Cell<Verdict>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What became of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It is not its turn yet.
+    Wait,
+    /// It is its turn, and counted as waiting for its answer.
+    Turn,
+    /// Its turn did not come in time.
+    Dismissed,
+    /// Nobody wants it any more.
+    Given,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +127,8 @@ struct Window {
     answers: u32,
     fastest: Option<Duration>,
     waiting_most: u32,
-    refused: u32,
+    /// Requests that had to wait for their turn.
+    held: u32,
 }
 
 /// A window that is over.
@@ -108,7 +138,7 @@ struct Seen {
     answers: u32,
     fastest: Duration,
     waiting_most: u32,
-    refused: u32,
+    held: u32,
 }
 
 /// Windows in a row.
@@ -172,6 +202,7 @@ impl Adaptive {
             waiting: Cell::new(0),
             limit: Cell::new(UNLIMITED),
             state: RefCell::default(),
+            queue: RefCell::default(),
         }
     }
 
@@ -187,16 +218,31 @@ impl Adaptive {
         Some(self.limit.get()).filter(|limit| *limit != UNLIMITED)
     }
 
-    /// Whether one more may wait.
-    pub fn admit(&self) -> Result<(), Saturated> {
-        if self.waiting.get() < self.limit.get() {
-            return Ok(());
+    /// Has one more wait for its answer, if it may, and if nobody was there before it.
+    fn try_enter(&self) -> bool {
+        let may = self.waiting.get() < self.limit.get() && self.queue.borrow().is_empty();
+        if may {
+            self.enter();
         }
-        self.state.borrow_mut().window.refused += 1;
-        Err(Saturated)
+        may
     }
 
-    /// One more waits.
+    /// Takes the last place in the queue.
+    fn line_up(&self, now: Instant) -> Result<Rc<Place>, Saturated> {
+        self.state.borrow_mut().window.held += 1;
+        let mut queue = self.queue.borrow_mut();
+        if queue.len() >= self.settings.queue_max {
+            return Err(Saturated);
+        }
+        let place = Rc::new(Place {
+            since: now,
+            verdict: Cell::new(Verdict::Wait),
+            waker: RefCell::default(),
+        });
+        queue.push_back(Rc::clone(&place));
+        Ok(place)
+    }
+
     fn enter(&self) {
         let waiting = self.waiting.get() + 1;
         self.waiting.set(waiting);
@@ -206,10 +252,52 @@ impl Adaptive {
 
     fn leave(&self) {
         self.waiting.set(self.waiting.get().saturating_sub(1));
+        self.call();
+    }
+
+    /// Calls those whose turn it is.
+    fn call(&self) {
+        while self.waiting.get() < self.limit.get() {
+            let Some(place) = self.queue.borrow_mut().pop_front() else {
+                return;
+            };
+            if place.decide(Verdict::Turn) {
+                self.enter();
+            }
+        }
+    }
+
+    /// Dismisses those whose turn did not come in time; whether anybody is left.
+    pub(super) fn dismiss(&self, now: Instant) -> bool {
+        let time_max = self.settings.queue_time_max;
+        loop {
+            let mut queue = self.queue.borrow_mut();
+            let is_late = |place: &Rc<Place>| now.duration_since(place.since) >= time_max;
+            if !queue.front().is_some_and(is_late) {
+                return !queue.is_empty();
+            }
+            let late = queue.pop_front();
+            drop(queue);
+            late.into_iter().for_each(|place| {
+                place.decide(Verdict::Dismissed);
+            });
+        }
+    }
+
+    /// Requests that wait for their turn.
+    pub fn queued(&self) -> usize {
+        self.queue.borrow().len()
     }
 
     /// Takes note of an answer that took so long and came at `now`.
     pub fn answered(&self, took: Duration, now: Instant) -> Option<Change> {
+        let change = self.note(took, now);
+        self.dismiss(now);
+        self.call();
+        change
+    }
+
+    fn note(&self, took: Duration, now: Instant) -> Option<Change> {
         let mut state = self.state.borrow_mut();
         let window = &mut state.window;
         let started = *window.started.get_or_insert(now);
@@ -225,7 +313,7 @@ impl Adaptive {
             answers: window.answers,
             fastest,
             waiting_most: window.waiting_most,
-            refused: window.refused,
+            held: window.held,
         };
         *window = Window {
             started: Some(now),
@@ -250,9 +338,9 @@ impl Adaptive {
         state.slow = is_congested.then(|| Span::and(state.slow, seen));
         match &mut state.phase {
             Phase::Free => self.begin(state, seen, usual),
-            Phase::Trial { .. } if seen.refused == 0 && !is_congested => self.lift(state),
+            Phase::Trial { .. } if seen.held == 0 && !is_congested => self.lift(state),
             Phase::Trial { .. } => self.try_out(state, seen),
-            Phase::Following { .. } if is_congested => self.shrink(state, seen),
+            Phase::Following { .. } if is_congested => self.shrink(state, seen, usual),
             Phase::Following { .. } => self.grow(state, seen),
         }
     }
@@ -313,7 +401,7 @@ impl Adaptive {
 
     /// One step down, when the last one has taken hold: what waits now waits as long as it does
     /// because of what was let in before.
-    fn shrink(&self, state: &mut State, seen: &Seen) -> Option<Change> {
+    fn shrink(&self, state: &mut State, seen: &Seen, usual: Duration) -> Option<Change> {
         let Phase::Following { settled, .. } = &mut state.phase else {
             return None;
         };
@@ -322,8 +410,13 @@ impl Adaptive {
         }
         *settled = seen.ended + seen.fastest;
         let bound = self.limit.get().min(seen.waiting_most);
-        self.limit
-            .set((bound - bound / 4).max(self.settings.waiting_min));
+        // What waits is the rate times the wait: so many are enough, if they were answered as fast as
+        // they should be.
+        let time = seen.ended.duration_since(seen.started).as_secs_f64();
+        let wait = usual * SLOWER_MAX + self.settings.delay_max;
+        let enough = f64::from(seen.answers) / time * wait.as_secs_f64();
+        let limit = (bound - bound / 4).min(enough as u32);
+        self.limit.set(limit.max(self.settings.waiting_min));
         None
     }
 
@@ -333,7 +426,7 @@ impl Adaptive {
             return None;
         };
         let limit = self.limit.get();
-        let is_near = seen.refused > 0 || seen.waiting_most > limit / 2;
+        let is_near = seen.held > 0 || seen.waiting_most > limit / 2;
         if !is_near || limit > waiting.saturating_mul(2) {
             return self.lift(state);
         }
@@ -359,22 +452,77 @@ fn approach(usual: Duration, seen: Duration) -> Duration {
     }
 }
 
+impl Place {
+    /// Decides about a place that somebody still wants; whether somebody does.
+    fn decide(&self, verdict: Verdict) -> bool {
+        if self.verdict.get() != Verdict::Wait {
+            return false;
+        }
+        self.verdict.set(verdict);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+}
+
 /// A request that waits for its answer, until it is dropped.
 #[derive(Debug)]
 pub struct Waiting(Rc<LocalUpstream>);
 
 impl Waiting {
-    pub(super) fn new(local: &Rc<LocalUpstream>) -> Self {
-        if let Some(adaptive) = local.adaptive() {
-            adaptive.enter();
-        }
-        Self(Rc::clone(local))
+    /// Lets a request wait for its answer at once, if it may.
+    pub(super) fn begin(local: &Rc<LocalUpstream>) -> Option<Self> {
+        let may = local.adaptive().is_none_or(Adaptive::try_enter);
+        may.then(|| Self(Rc::clone(local)))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(adaptive) = self.0.adaptive() {
+            adaptive.leave();
+        }
+    }
+}
+
+/// A request that waits for its turn. Dropped, it gives its place up.
+#[derive(Debug)]
+pub struct Queued {
+    local: Rc<LocalUpstream>,
+    place: Rc<Place>,
+}
+
+impl Queued {
+    pub(super) fn begin(local: &Rc<LocalUpstream>, now: Instant) -> Result<Self, Saturated> {
+        // Without a limit nobody waits for a turn.
+        let adaptive = local.adaptive().ok_or(Saturated)?;
+        Ok(Self {
+            local: Rc::clone(local),
+            place: adaptive.line_up(now)?,
+        })
+    }
+
+    /// Waits for the turn; an error when it did not come in time.
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Result<Waiting, Saturated>> {
+        match self.place.verdict.get() {
+            Verdict::Turn => {
+                self.place.verdict.set(Verdict::Given);
+                Poll::Ready(Ok(Waiting(Rc::clone(&self.local))))
+            }
+            Verdict::Dismissed | Verdict::Given => Poll::Ready(Err(Saturated)),
+            Verdict::Wait => {
+                self.place.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let before = self.place.verdict.replace(Verdict::Given);
+        if let (Verdict::Turn, Some(adaptive)) = (before, self.local.adaptive()) {
             adaptive.leave();
         }
     }

@@ -32,6 +32,8 @@ pub struct Load {
     pub retries: AtomicU32,
     /// The sum of the adaptive limits of the workers that have one.
     pub adaptive_limit: AtomicU32,
+    /// Requests that wait for their turn, as of a moment ago.
+    pub queued: AtomicU32,
     /// Ejections so far, of endpoints that are gone, too.
     pub ejections_total: AtomicU64,
 }

@@ -260,6 +260,8 @@ fn settings(
             .map(|adaptive| AdaptiveSettings {
                 waiting_min: adaptive.waiting_per_worker_min,
                 delay_max: adaptive.delay_max.0,
+                queue_time_max: adaptive.queue_time_max.0,
+                queue_max: adaptive.queue_per_worker_max as usize,
             }),
         retry: RetrySettings {
             attempts: upstream.retry.attempts,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::adaptive::{Adaptive, Change, Waiting};
+use super::adaptive::{Adaptive, Change, Queued, Waiting};
 use super::breaker::{ConnectionPermit, RequestPermit, Saturated};
 use super::endpoint::{Endpoint, EndpointId};
 use super::gauge::Lane;
@@ -30,7 +30,11 @@ use crate::traffic::balance::{Balance, Draw};
 pub struct LocalUpstreams {
     worker: usize,
     known: RefCell<HashMap<UpstreamId, Rc<LocalUpstream>, BuildIdHasher>>,
+    crowded: Rc<Crowded>,
 }
+
+/// The upstreams for which requests wait for their turn.
+type Crowded = RefCell<Vec<Rc<LocalUpstream>>>;
 
 impl LocalUpstreams {
     /// The upstreams of a worker, counted from zero.
@@ -38,6 +42,7 @@ impl LocalUpstreams {
         Self {
             worker,
             known: RefCell::default(),
+            crowded: Rc::default(),
         }
     }
 
@@ -54,6 +59,7 @@ impl LocalUpstreams {
             upstream,
             self.worker,
             before.map(AsRef::as_ref),
+            &self.crowded,
         ));
         known.insert(upstream.id, Rc::clone(&local));
         local
@@ -64,6 +70,17 @@ impl LocalUpstreams {
         self.known
             .borrow_mut()
             .retain(|_, local| is_current(&local.upstream));
+    }
+
+    /// Dismisses requests that have waited for their turn for too long.
+    pub fn dismiss(&self, now: Instant) {
+        let mut crowded = self.crowded.borrow_mut();
+        crowded.retain(|local| {
+            let adaptive = local.adaptive.as_ref();
+            let is_crowded = adaptive.is_some_and(|adaptive| adaptive.dismiss(now));
+            local.tell();
+            is_crowded
+        });
     }
 
     /// The endpoints that requests may still be sent to; connections to others can be closed.
@@ -83,12 +100,13 @@ pub struct LocalUpstream {
     turn: Cell<u32>,
     adaptive: Option<Adaptive>,
     told: Told,
+    crowded: Rc<Crowded>,
     set: RefCell<Rc<LocalSet>>,
 }
 
 impl Drop for LocalUpstream {
     fn drop(&mut self) {
-        self.tell_limit(0);
+        self.tell_these(0, 0);
     }
 }
 
@@ -100,6 +118,8 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 struct Told {
     /// This worker's part of the sum that metrics show; zero for no limit.
     limit: Cell<u32>,
+    /// Likewise of those that wait for their turn.
+    queued: Cell<u32>,
     /// When something was logged.
     logged: Cell<Option<Instant>>,
 }
@@ -121,7 +141,12 @@ pub enum NoEndpoint {
 
 impl LocalUpstream {
     /// A part that takes over what `before`, of the same upstream before a reload, has learnt.
-    fn new(upstream: &Arc<Upstream>, worker: usize, before: Option<&Self>) -> Self {
+    fn new(
+        upstream: &Arc<Upstream>,
+        worker: usize,
+        before: Option<&Self>,
+        crowded: &Rc<Crowded>,
+    ) -> Self {
         let adaptive = upstream.settings.adaptive.map(Adaptive::new);
         let learnt = before.and_then(|before| before.adaptive.as_ref());
         // Workers that all began with the first endpoint would march in step.
@@ -135,6 +160,7 @@ impl LocalUpstream {
                 None => adaptive,
             },
             told: Told::default(),
+            crowded: Rc::clone(crowded),
             set: RefCell::new(Rc::new(LocalSet(upstream.endpoints()))),
         }
     }
@@ -165,20 +191,30 @@ impl LocalUpstream {
             return;
         };
         let change = adaptive.answered(took, now);
-        let limit = adaptive.limit().unwrap_or(0);
-        if limit != self.told.limit.get() {
-            self.tell_limit(limit);
-        }
         if let Some(change) = change {
-            self.log(change, limit, now);
+            self.tell();
+            self.log(change, adaptive.limit().unwrap_or(0), now);
         }
     }
 
-    /// Keeps the sum of the workers' limits true.
-    fn tell_limit(&self, limit: u32) {
-        let before = self.told.limit.replace(limit);
-        let sum = &self.upstream.load.adaptive_limit;
-        sum.fetch_add(limit.wrapping_sub(before), Ordering::Relaxed);
+    /// Keeps the sums over the workers true.
+    fn tell(&self) {
+        let adaptive = self.adaptive.as_ref();
+        let limit = adaptive.and_then(Adaptive::limit).unwrap_or(0);
+        self.tell_these(limit, adaptive.map_or(0, Adaptive::queued) as u32);
+    }
+
+    fn tell_these(&self, limit: u32, queued: u32) {
+        let load = &self.upstream.load;
+        for (sum, told, now) in [
+            (&load.adaptive_limit, &self.told.limit, limit),
+            (&load.queued, &self.told.queued, queued),
+        ] {
+            let before = told.replace(now);
+            if now != before {
+                sum.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+            }
+        }
     }
 
     /// Logs a change, unless one was logged a moment ago: at its limit, an upstream may change often.
@@ -207,9 +243,22 @@ impl LocalUpstream {
         }
     }
 
-    /// Counts a request as waiting for its answer, until the guard is dropped.
-    pub fn wait(self: &Rc<Self>) -> Waiting {
-        Waiting::new(self)
+    /// Lets a request wait for its answer at once, if it may; it counts until the guard is dropped.
+    pub fn wait(self: &Rc<Self>) -> Option<Waiting> {
+        Waiting::begin(self)
+    }
+
+    /// Has a request wait for its turn to wait for its answer.
+    pub fn line_up(self: &Rc<Self>, now: Instant) -> Result<Queued, Saturated> {
+        let queued = Queued::begin(self, now)?;
+        let is_first = self.adaptive.as_ref().is_some_and(|it| it.queued() == 1);
+        if is_first {
+            let mut crowded = self.crowded.borrow_mut();
+            if !crowded.iter().any(|local| Rc::ptr_eq(local, self)) {
+                crowded.push(Rc::clone(self));
+            }
+        }
+        Ok(queued)
     }
 
     /// Admits a connection under the upstream's cap; it counts until the permit is dropped.

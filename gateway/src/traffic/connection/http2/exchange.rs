@@ -4,9 +4,7 @@
 //! Must not: differ from an exchange of HTTP/1 in anything but how it is carried.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::rc::Rc;
-use std::task::{Context, Waker};
 use std::time::Instant;
 
 use cardea_http1::{Framing, Limits, Method, RequestHead};
@@ -16,7 +14,7 @@ use data_encoding::BASE64;
 use super::Caller;
 use crate::traffic::body::{Body, Pace};
 use crate::traffic::connection::client::{ClientEnd, ClientSide};
-use crate::traffic::connection::conduct::{answer, conduct, turn_away};
+use crate::traffic::connection::conduct::{answer, conduct};
 use crate::traffic::connection::head::{HeadFacts, Refused, facts, fill_request};
 use crate::traffic::connection::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
 use crate::traffic::exchange::{Exchange, Protocol, Request};
@@ -69,28 +67,13 @@ pub(super) fn begin(
     let stream = Stream::new(hub, id, is_end);
     hub.add(Rc::clone(&stream));
     let caller = Rc::clone(caller);
-    match (read, turn_away(worker)) {
-        // In boxes, because a task moves its future when it begins and when it ends.
-        (Ok(facts), None) => {
-            tokio::task::spawn_local(Box::pin(serve(stream, caller, request, facts)));
+    // In boxes, because a task moves its future when it begins and when it ends.
+    match read {
+        Ok(facts) => tokio::task::spawn_local(Box::pin(serve(stream, caller, request, facts))),
+        Err(refused) => {
+            tokio::task::spawn_local(Box::pin(refuse(stream, caller, request, refused)))
         }
-        (Ok(_), Some(reply)) => {
-            // As cheap as can be: it rarely has to wait for anything.
-            let started = Instant::now();
-            let mut refusing = Box::pin(refuse(stream, caller, request, reply, false));
-            let now = &mut Context::from_waker(Waker::noop());
-            if refusing.as_mut().poll(now).is_pending() {
-                tokio::task::spawn_local(refusing);
-            }
-            worker.backlog.spend(started.elapsed());
-        }
-        (Err(refused), _) => {
-            let mut reply = Reply::new(refused.reason);
-            reply.detail = refused.detail;
-            let refusing = refuse(stream, caller, request, reply, true);
-            tokio::task::spawn_local(Box::pin(refusing));
-        }
-    }
+    };
 }
 
 /// A head being read.
@@ -184,14 +167,8 @@ async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, fa
     stream.close(code);
 }
 
-/// Answers a request that could not be read, or that there is no time for.
-async fn refuse(
-    stream: Rc<Stream>,
-    caller: Rc<Caller>,
-    request: Box<Request>,
-    reply: Box<Reply>,
-    is_malformed: bool,
-) {
+/// Answers a request that could not be read.
+async fn refuse(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, refused: Refused) {
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
     let snapshot = worker.snapshot.of(caller.ticket.listener());
@@ -201,25 +178,21 @@ async fn refuse(
         return;
     };
     let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
-    let client = ClientSide {
-        is_head: !is_malformed && exchange.request.method == Method::Head,
-        ..client_side(&stream, &caller)
-    };
+    let client = client_side(&stream, &caller);
     let pace = Pace::new(
         exchange.timeouts.body_progress,
         exchange.timeouts.body_rate_min,
     );
     let mut body = Body::Http2(StreamBody::new(&stream, false, pace));
+    let mut reply = Reply::new(refused.reason);
+    reply.detail = refused.detail;
     let end = answer(&mut exchange, &client, &mut body, *reply).await;
     let code = match code(&mut exchange, end) {
         // RFC 9113 section 8.1.1.
-        ErrorCode::NO_ERROR if is_malformed => ErrorCode::PROTOCOL_ERROR,
+        ErrorCode::NO_ERROR => ErrorCode::PROTOCOL_ERROR,
         code => code,
     };
     finish::finish(worker, exchange);
-    if code == ErrorCode::NO_ERROR {
-        discard(worker, &mut body).await;
-    }
     stream.close(code);
 }
 

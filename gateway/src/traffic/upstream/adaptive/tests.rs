@@ -5,11 +5,15 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{Adaptive, AdaptiveSettings, Change};
+use std::rc::Rc;
+
+use super::{Adaptive, AdaptiveSettings, Change, Place, Verdict};
 
 const SETTINGS: AdaptiveSettings = AdaptiveSettings {
     waiting_min: 16,
     delay_max: Duration::from_millis(25),
+    queue_time_max: Duration::from_millis(50),
+    queue_max: 10_000,
 };
 
 /// Microseconds.
@@ -27,12 +31,15 @@ enum Kind {
     Wait(Time),
 }
 
+/// When a request came, and when it was sent.
+type Sent = (Time, Time);
+
 /// An upstream with so many servers and one queue.
 struct Upstream {
     idle: usize,
-    queue: VecDeque<(Time, Time)>,
-    /// When answers are due, when their requests came, and whether a server is busy with it.
-    due: BinaryHeap<Reverse<(Time, Time, bool)>>,
+    queue: VecDeque<(Sent, Time)>,
+    /// When answers are due, to what, and whether a server is busy with it.
+    due: BinaryHeap<Reverse<(Time, Sent, bool)>>,
 }
 
 /// What became of a run.
@@ -58,6 +65,8 @@ impl Outcome {
 struct Run {
     adaptive: Adaptive,
     upstream: Upstream,
+    /// Requests that wait for their turn, and when they came.
+    queued: VecDeque<(Time, Kind, Rc<Place>)>,
     epoch: Instant,
     random: u64,
 }
@@ -71,6 +80,7 @@ impl Run {
                 queue: VecDeque::new(),
                 due: BinaryHeap::new(),
             },
+            queued: VecDeque::new(),
             epoch: Instant::now(),
             random: 0x9e37_79b9_7f4a_7c15,
         }
@@ -92,49 +102,76 @@ impl Run {
         let mut kinds = kinds.iter().cycle();
         while at < to {
             self.answers_until(at, &mut outcome);
-            match self.adaptive.admit() {
-                Ok(()) => self.send(at, *kinds.next().unwrap()),
-                Err(_) => outcome.refused += 1,
-            }
+            self.arrive(at, *kinds.next().unwrap(), &mut outcome);
             at += self.apart(1e6 / rate);
         }
         outcome
     }
 
-    fn send(&mut self, at: Time, kind: Kind) {
-        self.adaptive.enter();
+    fn instant(&self, time: Time) -> Instant {
+        self.epoch + Duration::from_micros(time)
+    }
+
+    fn arrive(&mut self, at: Time, kind: Kind, outcome: &mut Outcome) {
+        if self.adaptive.try_enter() {
+            self.send(at, at, kind);
+            return;
+        }
+        match self.adaptive.line_up(self.instant(at)) {
+            Ok(place) => self.queued.push_back((at, kind, place)),
+            Err(_) => outcome.refused += 1,
+        }
+    }
+
+    /// Sends those whose turn it is, and counts those who are dismissed.
+    fn look_at_queue(&mut self, at: Time, outcome: &mut Outcome) {
+        while let Some((came, kind, place)) = self.queued.pop_front() {
+            match place.verdict.get() {
+                Verdict::Turn => self.send(at, came, kind),
+                Verdict::Dismissed => outcome.refused += 1,
+                _ => {
+                    self.queued.push_front((came, kind, place));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, at: Time, came: Time, kind: Kind) {
+        let sent = (came, at);
         match kind {
-            Kind::Wait(time) => self.upstream.due.push(Reverse((at + time, at, false))),
+            Kind::Wait(time) => self.upstream.due.push(Reverse((at + time, sent, false))),
             Kind::Work(time) if self.upstream.idle > 0 => {
                 self.upstream.idle -= 1;
-                self.upstream.due.push(Reverse((at + time, at, true)));
+                self.upstream.due.push(Reverse((at + time, sent, true)));
             }
-            Kind::Work(time) => self.upstream.queue.push_back((at, time)),
+            Kind::Work(time) => self.upstream.queue.push_back((sent, time)),
         }
     }
 
     fn answers_until(&mut self, now: Time, outcome: &mut Outcome) {
-        while let Some(Reverse((due, came, was_work))) = self.upstream.due.peek().copied() {
+        while let Some(Reverse((due, (came, sent), was_work))) = self.upstream.due.peek().copied() {
             if due > now {
                 return;
             }
             self.upstream.due.pop();
             if was_work {
                 match self.upstream.queue.pop_front() {
-                    Some((came, time)) => {
-                        self.upstream.due.push(Reverse((due + time, came, true)));
+                    Some((next, time)) => {
+                        self.upstream.due.push(Reverse((due + time, next, true)));
                     }
                     None => self.upstream.idle += 1,
                 }
             }
             self.adaptive.leave();
-            let took = Duration::from_micros(due - came);
+            let took = Duration::from_micros(due - sent);
             let at = self.epoch + Duration::from_micros(due);
             if let Some(change) = self.adaptive.answered(took, at) {
                 outcome.changes.push((due, change));
             }
             outcome.answered += 1;
             outcome.waits.push(due - came);
+            self.look_at_queue(due, outcome);
         }
     }
 }
@@ -156,9 +193,10 @@ fn twice_the_load_is_answered_in_time_or_refused() {
     assert!(under.answered >= 8600, "{} of 9000", under.answered);
     assert!(under.refused > 7500, "{}", under.refused);
     let p99 = under.p99();
-    assert!(p99 <= 60 * MS, "p99 {p99} µs");
+    assert!(p99 <= 100 * MS, "p99 {p99} µs");
     assert!(!under.has(|change| *change == Change::Useless));
 
+    run.offer(12 * SECOND, 12_200 * MS, 700.0, &WORK);
     let after = run.offer(12_200 * MS, 14 * SECOND, 700.0, &WORK);
     assert_eq!(after.refused, 0, "normal within 0.2 s");
     assert_eq!(run.adaptive.limit(), None);
