@@ -62,6 +62,10 @@ pub struct Policies {
     /// Header fields of requests and responses. All levels apply: gateway, domain, route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header_edits: Option<Box<HeaderEdits>>,
+    /// Whether calls of gRPC-Web, as browsers make them, go to the upstream as calls of gRPC. The most
+    /// specific level wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_web: Option<bool>,
     /// Deadlines and least rates. The most specific level wins, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Box<Timeouts>>,

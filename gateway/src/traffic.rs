@@ -22,6 +22,7 @@ pub mod balance;
 pub mod body;
 pub mod flow;
 pub mod forward;
+pub mod grpc_web;
 pub mod http2;
 pub mod peer;
 pub mod relay;

@@ -18,6 +18,7 @@ mod attacks;
 mod floods;
 mod going;
 mod grpc;
+mod grpc_web;
 mod origins;
 mod policies;
 mod websockets;

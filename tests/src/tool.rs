@@ -86,6 +86,16 @@ pub fn python_with_grpc(arguments: &[&str]) -> Command {
     command(installed("grpcio/bin/python3"), arguments)
 }
 
+/// Node.js with a client of gRPC-Web: the script is told first where its packages are.
+///
+/// # Panics
+/// If it is missing.
+#[track_caller]
+pub fn node_with_grpc_web(script: &str, arguments: &[&str]) -> Command {
+    let packages = installed("grpc-web");
+    command("node", &[&[script, &packages], arguments].concat())
+}
+
 /// What `.ci/setup` installed for the tests alone.
 #[track_caller]
 fn installed(name: &str) -> String {

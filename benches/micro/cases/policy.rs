@@ -132,5 +132,6 @@ fn begin<'t>(snapshot: &'t Snapshot, client: &'t Client, request: Box<Request>) 
         backend: None,
         upstream: UpstreamTrace::default(),
         notes: Notes::default(),
+        web: None,
     }
 }

@@ -283,7 +283,7 @@ super::section! {
     /// Idle connections to endpoints.
     pub struct Pool {
         /// How many each worker keeps to an endpoint.
-        pub idle_per_worker_max: u32 = 512,
+        pub idle_per_worker_max: u32 = 8192,
         /// How long one is kept.
         pub idle_timeout: Period = Period::from_secs(60),
         /// Requests on one connection before it is closed; zero for no limit.

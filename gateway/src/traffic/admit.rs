@@ -45,6 +45,7 @@ pub fn open<'t>(
         backend: None,
         upstream: UpstreamTrace::default(),
         notes: Notes::default(),
+        web: None,
     };
     if peer_is_trusted {
         exchange.client_address = vouched_address(&exchange);

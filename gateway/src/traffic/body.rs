@@ -12,6 +12,7 @@ use std::time::Duration;
 use cardea_http1::{ChunkError, ChunkedDecoder, Field, Framing, Limits, Step};
 
 use super::buffer::{Buffers, Inbound};
+use super::grpc_web::{NoBase64, Translation};
 use super::http2::StreamBody;
 use super::socket::Socket;
 use super::timer::{Direction, TICK, Timer};
@@ -25,6 +26,9 @@ pub enum BodyError {
     /// The chunked coding is broken.
     #[error("the chunked body is malformed")]
     Malformed(#[from] ChunkError),
+    /// A text of gRPC-Web is none.
+    #[error(transparent)]
+    Base64(#[from] NoBase64),
     /// The stream ended before the body did.
     #[error("the body was cut short")]
     Cut,
@@ -38,10 +42,19 @@ pub enum BodyError {
 
 /// A body on its way in.
 #[derive(Debug)]
-pub enum Body<'b> {
-    /// On a connection of its own.
+pub struct Body<'b> {
+    /// Where it comes from.
+    pub source: Source<'b>,
+    /// What it is turned into on the way; none for what it is.
+    translation: Option<Box<Translation>>,
+}
+
+/// Where a body comes from.
+#[derive(Debug)]
+pub enum Source<'b> {
+    /// A connection of its own.
     Http1(SocketBody<'b>),
-    /// On a stream among others.
+    /// A stream among others.
     Http2(StreamBody),
 }
 
@@ -56,50 +69,137 @@ pub struct SocketBody<'b> {
     pub reader: BodyReader,
 }
 
+impl<'b> From<SocketBody<'b>> for Body<'b> {
+    fn from(body: SocketBody<'b>) -> Self {
+        Self {
+            source: Source::Http1(body),
+            translation: None,
+        }
+    }
+}
+
+impl From<StreamBody> for Body<'_> {
+    fn from(body: StreamBody) -> Self {
+        Self {
+            source: Source::Http2(body),
+            translation: None,
+        }
+    }
+}
+
 impl Body<'_> {
+    /// Has the rest of the body turned into another.
+    pub fn translate(&mut self, translation: Translation) {
+        self.translation = Some(Box::new(translation));
+    }
+
+    /// Whether the bytes that are read are those that come.
+    pub fn is_untranslated(&self) -> bool {
+        self.translation.is_none()
+    }
+
     /// Whether the body has been read to its end.
     pub fn is_done(&self) -> bool {
-        match self {
-            Self::Http1(body) => body.reader.is_done(),
-            Self::Http2(body) => body.is_done(),
+        match &self.translation {
+            None => self.source.is_done(),
+            Some(translation) => translation.is_over(),
         }
     }
 
     /// Sets the pace that the peer has to keep.
     pub fn set_pace(&mut self, pace: Pace) {
-        match self {
-            Self::Http1(body) => body.reader.set_pace(pace),
-            Self::Http2(body) => body.set_pace(pace),
+        match &mut self.source {
+            Source::Http1(body) => body.reader.set_pace(pace),
+            Source::Http2(body) => body.set_pace(pace),
         }
     }
 
     /// The next piece that was received already; `None` when the peer has to be waited for, or the
     /// body is over. A piece stays valid until the next call.
     pub fn next_received(&mut self) -> Result<Option<Range<usize>>, BodyError> {
+        let Some(translation) = &mut self.translation else {
+            return self.source.next_received();
+        };
+        loop {
+            let piece = match self.source.next_received()? {
+                Some(piece) => translation.take(piece.clone(), self.source.piece(piece))?,
+                None if self.source.is_done() && !translation.is_over() => {
+                    return Ok(translation.finish(self.source.trailers())?);
+                }
+                None => return Ok(None),
+            };
+            if piece.is_some() {
+                return Ok(piece);
+            }
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Range<usize>>, BodyError> {
+        let Some(translation) = &mut self.translation else {
+            return self.source.next(buffers).await;
+        };
+        loop {
+            let piece = match self.source.next(buffers).await? {
+                Some(piece) => translation.take(piece.clone(), self.source.piece(piece))?,
+                None if translation.is_over() => return Ok(None),
+                None => return Ok(translation.finish(self.source.trailers())?),
+            };
+            if piece.is_some() {
+                return Ok(piece);
+            }
+        }
+    }
+
+    /// The bytes of a piece.
+    pub fn piece(&self, piece: Range<usize>) -> &[u8] {
+        let translation = self.translation.as_ref();
+        match translation.and_then(|it| it.piece(piece.clone())) {
+            Some(bytes) => bytes,
+            None => self.source.piece(piece),
+        }
+    }
+
+    /// The fields after a body that is over, and the bytes that they lie in.
+    pub fn trailers(&self) -> (&[u8], &[Field]) {
+        match self.translation {
+            None => self.source.trailers(),
+            // They are in the body.
+            Some(_) => (&[], &[]),
+        }
+    }
+}
+
+impl Source<'_> {
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.reader.is_done(),
+            Self::Http2(body) => body.is_done(),
+        }
+    }
+
+    fn next_received(&mut self) -> Result<Option<Range<usize>>, BodyError> {
         match self {
             Self::Http1(body) => body.reader.next_received(body.inbound),
             Self::Http2(body) => body.next_received(),
         }
     }
 
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Range<usize>>, BodyError> {
+    async fn next(&mut self, buffers: &Buffers) -> Result<Option<Range<usize>>, BodyError> {
         match self {
             Self::Http1(body) => body.reader.next(body.socket, body.inbound, buffers).await,
             Self::Http2(body) => body.next().await,
         }
     }
 
-    /// The bytes of a piece.
-    pub fn piece(&self, piece: Range<usize>) -> &[u8] {
+    fn piece(&self, piece: Range<usize>) -> &[u8] {
         match self {
             Self::Http1(body) => body.inbound.range(piece),
             Self::Http2(body) => body.piece(piece),
         }
     }
 
-    /// The fields after a body that is over, and the bytes that they lie in.
-    pub fn trailers(&self) -> (&[u8], &[Field]) {
+    fn trailers(&self) -> (&[u8], &[Field]) {
         match self {
             Self::Http1(body) => match body.reader.trailers() {
                 Some(decoder) => (decoder.trailer_bytes(), decoder.trailers()),

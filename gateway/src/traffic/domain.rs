@@ -48,6 +48,8 @@ pub struct Route {
     pub chain: Chain,
     /// The deadlines, shared by all routes that have the same.
     pub timeouts: Arc<Timeouts>,
+    /// Whether calls of gRPC-Web are made calls of gRPC.
+    pub grpc_web: bool,
     /// Where requests go; empty when a policy answers.
     pub backends: SmallVec<[Backend; 1]>,
     /// Which of the backends takes a request.

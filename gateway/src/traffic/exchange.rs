@@ -12,6 +12,7 @@ use cardea_certs::server::PolicyIdentity;
 use cardea_http1::{Framing, Method, Span, Target, Version};
 
 use super::domain::{Backend, Domain, Route};
+use super::grpc_web::Web;
 use super::headers::Headers;
 use super::proxy_protocol::Tlvs;
 use super::respond::Reason;
@@ -272,6 +273,8 @@ pub struct Exchange<'t> {
     pub upstream: UpstreamTrace,
     /// Notes that a policy's request phase leaves for its response phase.
     pub notes: Notes,
+    /// What its client wants, if it is a call of gRPC-Web.
+    pub web: Option<Web>,
 }
 
 /// Notes from the request phase of a policy to its response phase.

@@ -17,6 +17,7 @@ use super::body::{Body, BodyReader, Pace, SocketBody};
 use super::buffer::Inbound;
 use super::connection::client::{self, ClientSide, write_pace};
 use super::exchange::Exchange;
+use super::grpc_web;
 use super::http2::{Stream, StreamBody};
 use super::relay::{Incoming, client_fault, relay};
 use super::respond::{Reason, Reply, Response};
@@ -401,12 +402,7 @@ impl Attempt<'_> {
                 return Box::pin(tunnel).await;
             }
             let length = head.content_length();
-            let framing = match (origin, is_end, length) {
-                (OriginEnd::Http1(_), _, _) => head.framing(exchange.request.method),
-                (OriginEnd::Http2(_), true, _) => Framing::Length(0),
-                (OriginEnd::Http2(_), false, Some(length)) => Framing::Length(length),
-                (OriginEnd::Http2(_), false, None) => Framing::Chunked,
-            };
+            let framing = framing(origin, is_end, head, exchange.request.method);
             let is_persistent = head.persistent;
             let status = response.status;
             if let Some(route) = exchange.route {
@@ -416,20 +412,15 @@ impl Attempt<'_> {
                 Framing::None => Framing::None,
                 _ => framing,
             };
-            let pace = Pace::new(exchange.timeouts.upstream_body, 0);
-            let body = match origin {
-                OriginEnd::Http1(socket) => Body::Http1(SocketBody {
-                    socket,
-                    inbound,
-                    reader: BodyReader::new(received, &self.worker.response_limits, pace),
-                }),
-                OriginEnd::Http2(stream) => {
-                    let mut body = StreamBody::new(stream, false, pace);
-                    if let Framing::Length(length) = received {
-                        body.expect(length);
-                    }
-                    Body::Http2(body)
+            let web = exchange.web.filter(|web| grpc_web::answer(*web, response));
+            let mut body = self.body(exchange, origin, inbound, received);
+            let is_reusable = is_persistent && framing != Framing::UntilClose;
+            let (framing, length) = match web {
+                Some(web) if framing != Framing::None => {
+                    body.translate(web.translation());
+                    (Framing::Chunked, None)
                 }
+                _ => (framing, length),
             };
             let incoming = Incoming {
                 response,
@@ -445,7 +436,6 @@ impl Attempt<'_> {
                 End::Cut(reason) => outcome(reason),
                 End::Complete => Some(Outcome::from_status(status)),
             };
-            let is_reusable = is_persistent && framing != Framing::UntilClose;
             Ok(Ended {
                 end,
                 is_reusable,
@@ -455,6 +445,31 @@ impl Attempt<'_> {
         .await;
         self.worker.give_response(parts);
         result
+    }
+
+    /// The body of a response that is delimited so.
+    fn body<'b>(
+        &self,
+        exchange: &Exchange<'_>,
+        origin: OriginEnd<'b>,
+        inbound: &'b mut Inbound,
+        framing: Framing,
+    ) -> Body<'b> {
+        let pace = Pace::new(exchange.timeouts.upstream_body, 0);
+        match origin {
+            OriginEnd::Http1(socket) => Body::from(SocketBody {
+                socket,
+                inbound,
+                reader: BodyReader::new(framing, &self.worker.response_limits, pace),
+            }),
+            OriginEnd::Http2(stream) => {
+                let mut body = StreamBody::new(stream, false, pace);
+                if let Framing::Length(length) = framing {
+                    body.expect(length);
+                }
+                Body::from(body)
+            }
+        }
     }
 
     /// Takes note of the time at which the upstream answered.
@@ -535,6 +550,16 @@ impl Attempt<'_> {
             }
         }
         Err(Failure::answering(Reason::UpstreamInterimFlood))
+    }
+}
+
+/// How the body of a response is delimited: on a stream by its end, which may be known already.
+fn framing(origin: OriginEnd<'_>, is_end: bool, head: &ResponseHead, method: Method) -> Framing {
+    match (origin, is_end, head.content_length()) {
+        (OriginEnd::Http1(_), _, _) => head.framing(method),
+        (OriginEnd::Http2(_), true, _) => Framing::Length(0),
+        (OriginEnd::Http2(_), false, Some(length)) => Framing::Length(length),
+        (OriginEnd::Http2(_), false, None) => Framing::Chunked,
     }
 }
 

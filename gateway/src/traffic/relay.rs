@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use cardea_http1::Framing;
 
-use super::body::{Body, BodyError, Pace};
+use super::body::{Body, BodyError, Pace, Source};
 use super::connection::client::{ClientEnd, ClientSide, send, write_pace};
 use super::exchange::Exchange;
 use super::http2::Stream;
@@ -217,7 +217,10 @@ impl Relay<'_> {
 
     /// Moves a large plain body through a pipe; false when it has to be copied.
     async fn try_splice(&mut self, client: &Socket) -> Result<bool, Reason> {
-        let Body::Http1(body) = &mut self.body else {
+        if !self.body.is_untranslated() {
+            return Ok(false);
+        }
+        let Source::Http1(body) = &mut self.body.source else {
             return Ok(false);
         };
         let (Some(source), Some(target)) = (body.socket.plain(), client.plain()) else {
@@ -251,7 +254,7 @@ impl Relay<'_> {
 pub fn origin_fault(error: &BodyError) -> Reason {
     match error {
         BodyError::TooSlow => Reason::UpstreamBodyTimeout,
-        BodyError::Malformed(_) => Reason::UpstreamMalformed,
+        BodyError::Malformed(_) | BodyError::Base64(_) => Reason::UpstreamMalformed,
         BodyError::Cut | BodyError::Failed(_) => Reason::UpstreamBodyCut,
     }
 }

@@ -15,7 +15,7 @@ use aws_lc_rs::digest;
 use cardea_http1::{Known, write};
 use data_encoding::BASE64;
 
-use super::body::{Body, Pace};
+use super::body::{self, Body, Pace};
 use super::buffer::{Buffers, Inbound};
 use super::connection::client::{ClientEnd, ClientSide, send};
 use super::http2::{Stream, StreamBody};
@@ -62,9 +62,9 @@ pub async fn run(
     {
         return TunnelTraffic::default();
     }
-    let source = match from_client {
-        Body::Http1(body) => Source::Socket(body.socket, body.inbound),
-        Body::Http2(body) => {
+    let source = match &mut from_client.source {
+        body::Source::Http1(body) => Source::Socket(body.socket, body.inbound),
+        body::Source::Http2(body) => {
             body.open_tunnel();
             Source::Stream(body)
         }

@@ -15,10 +15,10 @@ use cardea_tests::tool::python_with_grpc;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/calls.py");
 
 /// A gateway in front of a server of gRPC: the listener `web` without TLS, `secure` with it.
-struct Calls {
+pub(super) struct Calls {
     server: Process,
     address: SocketAddr,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     ca: String,
 }
 
@@ -31,13 +31,13 @@ certificates:
 upstreams:
   calls: { endpoints: ["<calls>"], protocol: http2 }
 domains:
-  - hosts: [a.test]
+  - hosts: [a.test, "127.0.0.1"]
     routes:
 "#;
 
 impl Calls {
     /// With these routes.
-    fn start(routes: &str) -> Self {
+    pub(super) fn start(routes: &str) -> Self {
         let server = Process::start(&mut python_with_grpc(&[SCRIPT, "serve"]));
         let port = server.stdout.wait_for("its port", |text| {
             text.strip_prefix("port ")?.trim().parse::<u16>().ok()

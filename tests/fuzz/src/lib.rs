@@ -8,12 +8,16 @@
 mod client_hello;
 mod configuration;
 mod connection;
+mod grpc_web;
 mod http2;
 mod proxy_header;
-// This file alone: the gateway around it would be built with instrumentation for nothing.
+// These files alone: the gateway around them would be built with instrumentation for nothing.
 #[rustfmt::skip]
 #[path = "../../../gateway/src/traffic/proxy_protocol.rs"]
 pub mod proxy_protocol;
+#[rustfmt::skip]
+#[path = "../../../gateway/src/traffic/grpc_web/translation.rs"]
+pub mod translation;
 
 use cardea_http1::{
     ChunkedDecoder, Field, HeadError, HeadScan, Limits, Method, RequestHead, ResponseHead, Span,
@@ -24,6 +28,7 @@ pub use cardea_http2::Role as Http2Role;
 pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use connection::{Side, byte_stream};
+pub use grpc_web::grpc_web;
 pub use http2::http2;
 pub use proxy_header::proxy_header;
 

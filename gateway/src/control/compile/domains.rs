@@ -247,6 +247,11 @@ impl Compiler<'_> {
         (!is_broken).then(|| Route {
             chain,
             timeouts: (self.shared).timeouts(timeouts(&levels.map(|it| it.timeouts.as_deref()))),
+            grpc_web: levels
+                .iter()
+                .rev()
+                .find_map(|it| it.grpc_web)
+                .unwrap_or(false),
             backends,
             weights: WeightedChoice::new(settings.to.0.iter().map(|backend| backend.weight)),
             slot: self.metrics.route_slot(domain_name, &name),

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use cardea_http1::{Framing, Known};
 
 use super::client::{ClientSide, write_pace};
-use crate::traffic::admit;
 use crate::traffic::body::Body;
 use crate::traffic::exchange::Exchange;
 use crate::traffic::forward::{End, forward};
 use crate::traffic::respond::{self, Reason, Reply};
 use crate::traffic::worker::Worker;
+use crate::traffic::{admit, grpc_web};
 
 /// Admits, forwards, or answers a request.
 pub(super) async fn conduct(
@@ -24,7 +24,12 @@ pub(super) async fn conduct(
     is_upgrade: bool,
 ) -> End {
     let result = match admit::admit(worker, exchange) {
-        Ok(()) => forward(worker, exchange, client, body, is_upgrade).await,
+        Ok(()) => {
+            if exchange.route.is_some_and(|route| route.grpc_web) {
+                grpc_web::begin(exchange, body);
+            }
+            forward(worker, exchange, client, body, is_upgrade).await
+        }
         Err(reply) => Err(reply),
     };
     match result {
@@ -50,10 +55,11 @@ pub(super) async fn answer(
         .domain
         .map_or(&exchange.snapshot.style, |domain| &domain.style);
     let accept = exchange.request.headers.known(Known::Accept);
-    let is_call = respond::grpc::is_call(&exchange.request);
-    let detail = is_call.then(|| {
+    let call = respond::grpc::call(&exchange.request, exchange.web);
+    let detail = call.map(|call| {
         let told = reply.detail.as_deref();
-        told.unwrap_or(reply.reason.explanation()).to_owned()
+        let detail = told.unwrap_or(reply.reason.explanation()).to_owned();
+        (call, detail)
     });
     let mut rendered = respond::render(reply, style, accept, Some(exchange.request_id.as_bytes()));
     let chain = match (exchange.route, exchange.domain) {
@@ -62,8 +68,8 @@ pub(super) async fn answer(
         (None, None) => &exchange.snapshot.chain,
     };
     chain.on_response(exchange, &mut rendered.response);
-    if let Some(detail) = detail {
-        respond::grpc::translate(&mut rendered, &detail);
+    if let Some((call, detail)) = detail {
+        respond::grpc::translate(&mut rendered, call, &detail);
     }
     exchange.status = rendered.response.status;
     let length = rendered.body.len() as u64;

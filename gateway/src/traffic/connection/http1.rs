@@ -180,7 +180,7 @@ impl Http1<'_> {
             exchange.timeouts.body_progress,
             exchange.timeouts.body_rate_min,
         );
-        let mut body = Body::Http1(SocketBody {
+        let mut body = Body::from(SocketBody {
             socket: self.socket,
             reader: BodyReader::new(exchange.request.framing, &plan.limits, pace),
             inbound: &mut self.inbound,
@@ -289,7 +289,7 @@ impl Http1<'_> {
         let mut reply = Reply::new(refused.reason);
         reply.detail = refused.detail;
         let pace = Pace::new(Duration::ZERO, 0);
-        let mut body = Body::Http1(SocketBody {
+        let mut body = Body::from(SocketBody {
             socket: self.socket,
             reader: BodyReader::new(Framing::None, &plan.limits, pace),
             inbound: &mut self.inbound,

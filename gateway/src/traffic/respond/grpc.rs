@@ -9,23 +9,32 @@ use cardea_http1::Known;
 
 use super::{Rendered, Response};
 use crate::traffic::exchange::Request;
+use crate::traffic::grpc_web::{self, Web};
 use crate::traffic::headers::{HeaderName, Headers};
 
-/// Whether a request is a call of gRPC, whose client would not understand a page. What a browser
-/// sends as gRPC-Web is none: it comes over anything.
-pub fn is_call(request: &Request) -> bool {
-    let kind = request.headers.known(Known::ContentType);
-    kind.is_some_and(|kind| {
-        let rest = kind.strip_prefix(b"application/grpc");
-        matches!(rest, Some([] | [b'+' | b';', ..]))
-    })
+/// A call, whose client would not understand a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Of gRPC.
+    Grpc,
+    /// Of gRPC-Web.
+    Web(Web),
+}
+
+/// What kind of call a request is, if it is one; `web` is what it was before it was made one of gRPC.
+pub fn call(request: &Request, web: Option<Web>) -> Option<Call> {
+    let kind = request.headers.known(Known::ContentType)?;
+    let rest = kind.strip_prefix(b"application/grpc")?;
+    match (web, rest) {
+        (Some(web), _) => Some(Call::Web(web)),
+        (None, [] | [b'+' | b';', ..]) => Some(Call::Grpc),
+        (None, _) => grpc_web::call(request).map(Call::Web),
+    }
 }
 
 /// How long the client of a call waits, if it says so.
 pub fn time_max(request: &Request) -> Option<Duration> {
-    if !is_call(request) {
-        return None;
-    }
+    call(request, None)?;
     timeout(request.headers.values_of("grpc-timeout").next()?)
 }
 
@@ -50,10 +59,14 @@ fn timeout(value: &[u8]) -> Option<Duration> {
 }
 
 /// Says in gRPC's words what a response says in HTTP's.
-pub fn translate(rendered: &mut Rendered, detail: &str) {
+pub fn translate(rendered: &mut Rendered, call: Call, detail: &str) {
     let status = rendered.response.status;
     let mut headers = Headers::default();
-    headers.append_parts(Known::ContentType, b"content-type", &[b"application/grpc"]);
+    let content_type = match call {
+        Call::Grpc => "application/grpc",
+        Call::Web(web) => web.content_type(),
+    };
+    headers.append(&HeaderName::new("content-type"), content_type.as_bytes());
     let code = code(status).to_string();
     headers.append(&HeaderName::new("grpc-status"), code.as_bytes());
     let message = encode(detail);
@@ -112,19 +125,22 @@ mod tests {
 
     #[test]
     fn calls_are_told_by_their_content_type() {
-        let check = |kind: &[u8], expected: bool| {
+        let check = |kind: &[u8], expected: Option<Call>| {
             let mut request = Request::default();
             let name = HeaderName::new("content-type");
             request.headers.append(&name, kind);
-            assert_eq!(is_call(&request), expected, "{kind:?}");
+            assert_eq!(call(&request, None), expected, "{kind:?}");
         };
-        check(b"application/grpc", true);
-        check(b"application/grpc+proto", true);
-        check(b"application/grpc;charset=utf-8", true);
-        check(b"application/grpc-web", false);
-        check(b"application/grpc-web-text+proto", false);
-        check(b"application/json", false);
-        assert!(!is_call(&Request::default()));
+        let web = |is_text| Some(Call::Web(Web { is_text }));
+        check(b"application/grpc", Some(Call::Grpc));
+        check(b"application/grpc+proto", Some(Call::Grpc));
+        check(b"application/grpc;charset=utf-8", Some(Call::Grpc));
+        check(b"application/grpc-web", web(false));
+        check(b"application/grpc-web-text+proto", web(true));
+        check(b"application/grpc-webby", None);
+        check(b"application/grpcs", None);
+        check(b"application/json", None);
+        assert_eq!(call(&Request::default(), None), None);
     }
 
     #[test]
@@ -155,7 +171,7 @@ mod tests {
             },
             body: std::sync::Arc::from(*b"slow down"),
         };
-        translate(&mut rendered, "50 % too fast\n");
+        translate(&mut rendered, Call::Grpc, "50 % too fast\n");
         assert_eq!((rendered.response.status, rendered.body.len()), (200, 0));
         let fields: Vec<_> = rendered
             .response

@@ -63,6 +63,8 @@ reasons! {
         "Have the client compress with Content-Encoding instead, or not at all."
     ChunkMalformed "chunk_malformed" 400 "The chunked body of the request is not valid."
         "Mend the client: a chunk's size, its extension or its line ending is wrong."
+    GrpcWebMalformed "grpc_web_malformed" 400 "The body of the call is no base64."
+        "Mend the client: `application/grpc-web-text` is base64 in groups of four characters."
     ConnectionInvalid "connection_invalid" 400 "The Connection field names a field that it must not."
         "Mend the client: Connection may not name fields such as Host or Content-Length."
     PathInvalid "path_invalid" 400 "The path of the request is not valid."

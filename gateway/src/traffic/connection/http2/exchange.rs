@@ -157,7 +157,7 @@ async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, fa
         exchange.timeouts.body_progress,
         exchange.timeouts.body_rate_min,
     );
-    let mut body = Body::Http2(StreamBody::new(&stream, facts.is_upgrade, pace));
+    let mut body = Body::from(StreamBody::new(&stream, facts.is_upgrade, pace));
     let end = conduct(worker, &mut exchange, &client, &mut body, facts.is_upgrade).await;
     let code = code(&mut exchange, end);
     finish::finish(worker, exchange);
@@ -183,7 +183,7 @@ async fn refuse(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, r
         exchange.timeouts.body_progress,
         exchange.timeouts.body_rate_min,
     );
-    let mut body = Body::Http2(StreamBody::new(&stream, false, pace));
+    let mut body = Body::from(StreamBody::new(&stream, false, pace));
     let mut reply = Reply::new(refused.reason);
     reply.detail = refused.detail;
     let end = answer(&mut exchange, &client, &mut body, *reply).await;

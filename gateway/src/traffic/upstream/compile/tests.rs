@@ -38,7 +38,7 @@ fn a_short_upstream_has_the_defaults() {
         (5, 50)
     );
     assert_eq!(outlier.eject_for, Duration::from_secs(30));
-    assert_eq!(settings.pool.idle_per_worker_max, 512);
+    assert_eq!(settings.pool.idle_per_worker_max, 8192);
 }
 
 #[test]
