@@ -63,7 +63,7 @@ pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol, UpstreamProxyProtoco
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
 pub use reference::{FilePath, SecretText};
-pub use route::{Backend, Backends, Domain, Match, PathMatch, Route, ValueMatch};
+pub use route::{Backend, Backends, Domain, GrpcMatch, Match, PathMatch, Route, ValueMatch};
 pub use stream::{Stream, StreamTimeouts, StreamTls};
 pub use switch::Switch;
 use text::Sound;

@@ -10,6 +10,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::text::Sound;
 use super::value::{HostPattern, Method, Name};
 use super::{CertificateRule, DomainTls, Listener, Rare, Responses, text};
 use crate::origin::{Located, Origin};
@@ -106,6 +107,12 @@ pub struct Match {
     /// The path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Located<PathMatch>>,
+    /// It is a call of gRPC, of these. In place of `path`.
+    #[serde(
+        deserialize_with = "text::sound",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub grpc: Option<Box<Located<GrpcMatch>>>,
     /// The method is one of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Method>,
@@ -121,6 +128,78 @@ pub struct Match {
         skip_serializing_if = "Option::is_none"
     )]
     pub client: Option<Box<CertificateRule>>,
+}
+
+impl Match {
+    /// What it asks of the path, by itself or as the path of a call.
+    pub fn asked_path(&self) -> Option<Cow<'_, Located<PathMatch>>> {
+        match (&self.path, &self.grpc) {
+            (Some(path), _) => Some(Cow::Borrowed(path)),
+            (None, Some(call)) => call.path().map(|value| {
+                Cow::Owned(Located {
+                    value,
+                    origin: call.origin,
+                })
+            }),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Which calls of gRPC match; all of them if nothing is set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcMatch {
+    /// The service, with its package: `shop.Orders`.
+    #[serde(
+        deserialize_with = "text::maybe::<text::GrpcService, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub service: Option<String>,
+    /// The method of the service; every one if not set.
+    #[serde(
+        deserialize_with = "text::maybe::<text::GrpcMethod, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub method: Option<String>,
+    /// In place of both: a regular expression for all of `service/method`, in linear time.
+    #[serde(
+        deserialize_with = "text::maybe::<text::Pattern, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub regex: Option<String>,
+}
+
+impl GrpcMatch {
+    /// The path that these calls have (gRPC over HTTP/2, "Requests"); none for any.
+    fn path(&self) -> Option<PathMatch> {
+        let asked = (&self.service, &self.method, &self.regex);
+        match asked {
+            (Some(service), Some(method), _) => {
+                Some(PathMatch::Exact(format!("/{service}/{method}")))
+            }
+            (Some(service), None, _) => Some(PathMatch::Prefix(format!("/{service}"))),
+            (None, _, Some(regex)) => Some(PathMatch::Regex(format!("/(?:{regex})"))),
+            (None, _, None) => None,
+        }
+    }
+}
+
+impl Sound for GrpcMatch {
+    fn check(&self) -> Result<(), String> {
+        if self.regex.is_some() && (self.service.is_some() || self.method.is_some()) {
+            return Err(
+                "`regex` is about service and method already\nkeep `regex`, or `service` and `method`"
+                    .to_owned(),
+            );
+        }
+        match (&self.service, &self.method) {
+            (None, Some(method)) => Err(format!(
+                "`{method}` is a method of no service\nadd `service`; `regex: '[^/]+/{method}'` takes it of every one"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a path matches. Paths are compared after normalisation.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Switch;
 use super::value::{HostPattern, Period};
+use crate::origin::Located;
 
 /// What a text has to be like.
 pub(crate) trait Rule {
@@ -37,6 +38,12 @@ impl<T: Sound> Sound for Option<T> {
 impl<T: Sound> Sound for Box<T> {
     fn check(&self) -> Result<(), String> {
         T::check(self)
+    }
+}
+
+impl<T: Sound> Sound for Located<T> {
+    fn check(&self) -> Result<(), String> {
+        self.value.check()
     }
 }
 
@@ -345,6 +352,40 @@ impl Rule for PathText {
     }
 }
 
+/// A service of gRPC with its package, as its description names it.
+pub(crate) struct GrpcService;
+
+impl Rule for GrpcService {
+    fn check(text: &str) -> Result<(), String> {
+        if text.split('.').all(is_identifier) {
+            return Ok(());
+        }
+        Err(format!(
+            "`{text}` is no service\nwrite its package and its name, such as `shop.Orders`"
+        ))
+    }
+}
+
+/// A method of a service of gRPC.
+pub(crate) struct GrpcMethod;
+
+impl Rule for GrpcMethod {
+    fn check(text: &str) -> Result<(), String> {
+        if is_identifier(text) {
+            return Ok(());
+        }
+        Err(format!(
+            "`{text}` is no method\nwrite its name alone, such as `List`"
+        ))
+    }
+}
+
+/// An identifier of Protocol Buffers.
+fn is_identifier(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.bytes().all(fits) && text.starts_with(|first: char| !first.is_ascii_digit())
+}
+
 /// What a request asks for: a path, and perhaps a query.
 pub(crate) struct Target;
 
@@ -501,6 +542,23 @@ mod tests {
         check::<Target>(&["/", "/up?full=1"], &["", "up", "/a b", "/ä"]);
         check::<NewPrefix>(&["", "/v2"], &["v2"]);
         check::<Pattern>(&["", "a+", "(?-u)\\xff"], &["(", "a{9999999}", "\\p{Nope}"]);
+    }
+
+    #[test]
+    fn calls() {
+        check::<GrpcService>(
+            &["Orders", "shop.v1.Orders", "_a.B_2"],
+            &[
+                "",
+                ".Orders",
+                "shop.",
+                "/shop.Orders",
+                "shop/Orders",
+                "shop.Örders",
+                "1.A",
+            ],
+        );
+        check::<GrpcMethod>(&["List", "list_2"], &["", "a.b", "/List", "List/", "2"]);
     }
 
     #[test]

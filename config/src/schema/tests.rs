@@ -291,6 +291,7 @@ fn what_the_docs_show_can_be_written() {
                 mistakes::<Vec<Located<Domain>>>,
                 mistakes::<Vec<Located<Route>>>,
                 mistakes::<Vec<Located<Certificate>>>,
+                mistakes::<Vec<Located<Match>>>,
                 mistakes::<Match>,
                 mistakes::<Listener>,
                 mistakes::<Domain>,

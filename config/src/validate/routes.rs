@@ -150,6 +150,14 @@ pub(super) fn backends<'d>(
 }
 
 fn values(alternative: &Match, found: &mut Vec<Diagnostic>) {
+    if let (Some(path), Some(call)) = (&alternative.path, &alternative.grpc) {
+        let message = "a call of gRPC has a path of its own";
+        found.push(
+            Diagnostic::error("E-match", Some(path.origin), message)
+                .related(call.origin, "`grpc` is about the path already")
+                .remedy("keep `grpc` or `path`"),
+        );
+    }
     for header in &alternative.headers {
         if let Err(wrong) = FieldName::check(&header.name) {
             let (message, remedy) = wrong.split_once('\n').unwrap_or((&wrong, ""));

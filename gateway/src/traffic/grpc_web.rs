@@ -9,7 +9,7 @@ use cardea_http1::{Framing, Known, Method};
 use super::body::Body;
 use super::exchange::{Exchange, Request};
 use super::headers::HeaderName;
-use super::respond::Response;
+use super::respond::{Response, grpc};
 
 mod translation;
 
@@ -23,13 +23,12 @@ pub struct Web {
 }
 
 /// The content type of gRPC-Web that a field names, and what comes after it: `+proto`, or parameters.
-fn kind(content_type: &[u8]) -> Option<(Web, &[u8])> {
-    let rest = content_type.strip_prefix(b"application/grpc-web")?;
-    let (is_text, rest) = match rest.strip_prefix(b"-text") {
-        Some(rest) => (true, rest),
-        None => (false, rest),
-    };
-    matches!(rest, [] | [b'+' | b';', ..]).then_some((Web { is_text }, rest))
+pub fn kind(content_type: &[u8]) -> Option<(Web, &[u8])> {
+    [false, true].into_iter().find_map(|is_text| {
+        let web = Web { is_text };
+        let rest = grpc::media_type(content_type, web.content_type().as_bytes())?;
+        Some((web, rest))
+    })
 }
 
 /// What the client of a call wants, if the request is one of gRPC-Web.
@@ -68,8 +67,8 @@ pub fn begin(exchange: &mut Exchange<'_>, body: &mut Body<'_>) {
 /// such as pages about errors, stay as they are: clients look at their status.
 pub fn answer(web: Web, response: &mut Response) -> bool {
     let content_type = response.headers.known(Known::ContentType);
-    let rest = content_type.and_then(|kind| kind.strip_prefix(b"application/grpc"));
-    let Some(rest @ ([] | [b'+' | b';', ..])) = rest else {
+    let rest = content_type.and_then(|kind| grpc::media_type(kind, b"application/grpc"));
+    let Some(rest) = rest else {
         return false;
     };
     let told = [web.content_type().as_bytes(), rest].concat();

@@ -35,19 +35,28 @@ domains:
     routes:
 "#;
 
+/// A server of one service.
+fn serve(service: &str) -> (Process, SocketAddr) {
+    let server = Process::start(&mut python_with_grpc(&[SCRIPT, "serve", service]));
+    let port = server.stdout.wait_for("its port", |text| {
+        text.strip_prefix("port ")?.trim().parse::<u16>().ok()
+    });
+    (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
 impl Calls {
     /// With these routes.
     pub(super) fn start(routes: &str) -> Self {
-        let server = Process::start(&mut python_with_grpc(&[SCRIPT, "serve"]));
-        let port = server.stdout.wait_for("its port", |text| {
-            text.strip_prefix("port ")?.trim().parse::<u16>().ok()
-        });
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::with(CONFIG, routes)
+    }
+
+    fn with(config: &str, routes: &str) -> Self {
+        let (server, address) = serve("test.Calls");
         let site = Site::new();
         let authority = Authority::new("clients trust this");
         authority.issue(&["a.test"]).save(site.path(), "main");
         let ca = authority.save(site.path(), "authority");
-        let gateway = site.start(&format!("{CONFIG}{routes}"), &[("calls", &address)]);
+        let gateway = site.start(&format!("{config}{routes}"), &[("calls", &address)]);
         Self {
             server,
             address,
@@ -168,4 +177,32 @@ fn a_deadline_that_the_gateway_keeps_alone() {
         .field("grpc-status")
         .or(response.trailers.get("grpc-status"));
     assert_eq!((response.status, status), (200, Some("4")), "{response:?}");
+}
+
+#[test]
+fn services_go_to_servers_of_their_own() {
+    let (_other_server, other) = serve("test.Others");
+    let others = format!("upstreams:\n  others: {{ endpoints: [\"{other}\"], protocol: http2 }}\n");
+    let config = CONFIG.replace("upstreams:\n", &others);
+    let routes = "      - { match: [{ grpc: { service: test.Calls } }], to: calls }\n\
+        \x20     - { match: [{ grpc: { service: test.Others, method: Unary } }], to: others }\n\
+        \x20     - { match: [{ path: { prefix: / }, methods: [POST] }], policies: { respond: { status: 403 } } }\n";
+    let calls = Calls::with(&config, routes);
+    let refused = "PERMISSION_DENIED The route answers by itself.";
+    let expected = format!(
+        "test.Calls/Unary OK\n\
+        test.Others/Unary OK\n\
+        test.Others/Fail {refused}\n\
+        test.Other/Unary {refused}\n"
+    );
+    for listener in ["web", "secure"] {
+        let told = calls.call(listener, "services");
+        assert_eq!(told, expected, "{listener}");
+    }
+    // The same paths are something else when it is no call that asks for them.
+    let mut client = super::client(&calls.gateway);
+    let mut fields = cardea_tests::http2::request("POST", "a.test", "/test.Calls/Unary");
+    fields.push(("content-type", "application/json"));
+    let stream = client.open(&fields, true);
+    assert_eq!(client.response(stream).status, 403);
 }

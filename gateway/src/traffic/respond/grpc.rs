@@ -24,12 +24,26 @@ pub enum Call {
 /// What kind of call a request is, if it is one; `web` is what it was before it was made one of gRPC.
 pub fn call(request: &Request, web: Option<Web>) -> Option<Call> {
     let kind = request.headers.known(Known::ContentType)?;
-    let rest = kind.strip_prefix(b"application/grpc")?;
-    match (web, rest) {
-        (Some(web), _) => Some(Call::Web(web)),
-        (None, [] | [b'+' | b';', ..]) => Some(Call::Grpc),
-        (None, _) => grpc_web::call(request).map(Call::Web),
+    match web.or_else(|| grpc_web::call(request)) {
+        Some(web) => Some(Call::Web(web)),
+        None => is_grpc(kind).then_some(Call::Grpc),
     }
+}
+
+/// Whether a content type is that of a call, whole or as a browser sends it.
+pub fn is_call(kind: &[u8]) -> bool {
+    is_grpc(kind) || grpc_web::kind(kind).is_some()
+}
+
+fn is_grpc(kind: &[u8]) -> bool {
+    media_type(kind, b"application/grpc").is_some()
+}
+
+/// What follows a media type in a field, if it is this one: a suffix or parameters.
+pub fn media_type<'k>(kind: &'k [u8], name: &[u8]) -> Option<&'k [u8]> {
+    let (start, rest) = kind.split_at_checked(name.len())?;
+    let is_it = start.eq_ignore_ascii_case(name) && matches!(rest, [] | [b'+' | b';' | b' ', ..]);
+    is_it.then_some(rest)
 }
 
 /// How long the client of a call waits, if it says so.
@@ -141,6 +155,32 @@ mod tests {
         check(b"application/grpcs", None);
         check(b"application/json", None);
         assert_eq!(call(&Request::default(), None), None);
+    }
+
+    #[test]
+    fn browsers_call_too() {
+        let check = |kind: &str, expected: bool| {
+            assert_eq!(is_call(kind.as_bytes()), expected, "{kind}");
+        };
+        for call in [
+            "application/grpc",
+            "Application/gRPC+proto",
+            "application/grpc-web",
+            "application/grpc-web+json",
+            "application/grpc-web-text",
+            "application/grpc-web-text+proto",
+            "application/grpc; charset=utf-8",
+        ] {
+            check(call, true);
+        }
+        for other in [
+            "",
+            "application/json",
+            "application/grpcx",
+            "application/grpc-webx",
+        ] {
+            check(other, false);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt;
 
 use cardea_http1::Known;
 
-use super::matcher::Expected;
+use super::matcher::{self, Expected};
 use super::table::{Alternative, Conflict, PathTest, Rank, RouteTable};
 use super::{Found, RequestView};
 use crate::traffic::peer;
@@ -74,6 +74,8 @@ pub enum Advantage {
     Path,
     /// A longer prefix.
     LongerPrefix,
+    /// That it is about calls of gRPC.
+    Call,
     /// A method.
     Method,
     /// More header fields.
@@ -169,6 +171,12 @@ impl Alternative {
         let Some(conditions) = self.conditions.as_deref() else {
             return lost;
         };
+        if conditions.is_call && !matcher::is_call(request) {
+            lost.push(Mismatch::Header {
+                name: "content-type".to_owned(),
+                value: request.headers.known(Known::ContentType).map(text),
+            });
+        }
         if !conditions.takes_method(request) {
             lost.push(Mismatch::Method {
                 method: text(request.method),
@@ -218,6 +226,8 @@ impl Advantage {
             Self::Path
         } else if first.prefix_bytes != second.prefix_bytes {
             Self::LongerPrefix
+        } else if first.call != second.call {
+            Self::Call
         } else if first.method != second.method {
             Self::Method
         } else if first.headers != second.headers {
@@ -237,6 +247,7 @@ impl fmt::Display for Advantage {
         formatter.write_str(match self {
             Self::Path => "its path is more particular",
             Self::LongerPrefix => "its prefix is longer",
+            Self::Call => "it asks for a call of gRPC",
             Self::Method => "it asks for a method",
             Self::MoreHeaders => "it asks for more header fields",
             Self::MoreQuery => "it asks for more query parameters",
@@ -281,6 +292,9 @@ impl fmt::Display for Alternative {
         let Some(conditions) = self.conditions.as_deref() else {
             return Ok(());
         };
+        if conditions.is_call {
+            write!(formatter, ", a call of gRPC")?;
+        }
         for (at, method) in conditions.methods.iter().enumerate() {
             let separator = if at == 0 { ", " } else { "|" };
             write!(formatter, "{separator}{}", text(method))?;

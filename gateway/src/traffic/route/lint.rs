@@ -68,18 +68,20 @@ impl PathKey {
             merge_slashes: false,
         };
         let normal = |text: &str| normalise_written(text, &rules).ok();
-        Some(match alternative.path.as_ref().map(|path| &path.value) {
-            None => Self::Prefix(Vec::new()),
-            Some(PathMatch::Exact(text)) => Self::Exact(normal(text)?),
-            Some(PathMatch::Prefix(text)) => {
-                let mut path = normal(text)?;
-                if path.ends_with(b"/") {
-                    path.pop();
+        Some(
+            match alternative.asked_path().as_deref().map(|path| &path.value) {
+                None => Self::Prefix(Vec::new()),
+                Some(PathMatch::Exact(text)) => Self::Exact(normal(text)?),
+                Some(PathMatch::Prefix(text)) => {
+                    let mut path = normal(text)?;
+                    if path.ends_with(b"/") {
+                        path.pop();
+                    }
+                    Self::Prefix(path)
                 }
-                Self::Prefix(path)
-            }
-            Some(PathMatch::Regex(text)) => Self::Pattern(text.clone()),
-        })
+                Some(PathMatch::Regex(text)) => Self::Pattern(text.clone()),
+            },
+        )
     }
 
     /// Whether some listener lets a request with this path through as it is.
@@ -100,7 +102,8 @@ impl PathKey {
 /// Whether every request that the second takes is taken by the first, which stands earlier and
 /// has the same path. One that ranks after the second does not count, however much it takes.
 fn covers(first: &Match, second: &Match) -> bool {
-    first.headers == second.headers
+    first.grpc.is_some() == second.grpc.is_some()
+        && first.headers == second.headers
         && first.client == second.client
         && first.query == second.query
         && first.methods.is_empty() == second.methods.is_empty()
@@ -128,7 +131,7 @@ fn shadowed(
 }
 
 fn never_asked_for(alternative: &Located<Match>) -> Diagnostic {
-    let path = alternative.path.as_ref();
+    let path = alternative.asked_path();
     let origin = path.map_or(alternative.origin, |path| path.origin);
     Diagnostic::warning(
         "W-unreachable-path",
@@ -178,6 +181,21 @@ mod tests {
                 "W-shadowed-route 1",
                 "W-shadowed-route 3",
                 "W-shadowed-route 4",
+            ],
+        );
+        check(
+            "- match: [{ grpc: {} }, { grpc: { service: a.B } }, { grpc: { service: a.B, method: C } }]\n\
+             - match: [{ path: { prefix: /a.B } }, { path: { exact: /a.B/C } }]\n\
+             - match: [{ grpc: { service: a.B } }]\n\
+             - match: [{ grpc: { service: a.B, method: C }, methods: [POST] }]\n\
+             - match: [{ grpc: { service: a.B, method: C } }]\n\
+             - match: [{ grpc: {} }, { grpc: { service: a.b } }]\n\
+             - match: [{ grpc: { regex: 'a' } }, { grpc: { regex: 'a' } }]\n",
+            &[
+                "W-shadowed-route 3",
+                "W-shadowed-route 5",
+                "W-shadowed-route 6",
+                "W-shadowed-route 7",
             ],
         );
         check(

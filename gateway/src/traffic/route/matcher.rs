@@ -1,5 +1,5 @@
-//! What a route asks of a request besides its path: the method, header fields, query parameters,
-//! and the certificate that its client showed.
+//! What a route asks of a request besides its path: that it is a call of gRPC, the method, header
+//! fields, query parameters, and the certificate that its client showed.
 //!
 //! A field that was sent several times counts as one whose value is all of theirs, joined with
 //! commas (RFC 9110 section 5.3), so that a message means the same however a client or a proxy
@@ -19,10 +19,13 @@ use super::RequestView;
 use super::pattern::{Pattern, describe};
 use super::query;
 use crate::traffic::headers::HeaderName;
+use crate::traffic::respond::grpc;
 
 /// The conditions of an alternative besides its path.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
+    /// It is a call of gRPC.
+    pub(super) is_call: bool,
     /// The method is one of these; none for any.
     pub(super) methods: Box<[Box<[u8]>]>,
     pub(super) headers: Box<[HeaderTest]>,
@@ -55,14 +58,16 @@ pub(super) enum Expected {
 
 impl Conditions {
     pub(super) fn is_empty(&self) -> bool {
-        self.methods.is_empty()
+        !self.is_call
+            && self.methods.is_empty()
             && self.headers.is_empty()
             && self.query.is_empty()
             && self.client.is_none()
     }
 
     pub(super) fn hold(&self, request: &RequestView<'_>) -> bool {
-        self.takes_method(request)
+        (!self.is_call || is_call(request))
+            && self.takes_method(request)
             && self.headers.iter().all(|test| test.holds(request))
             && self.query.iter().all(|test| test.holds(request))
             && self.takes_client(request)
@@ -81,6 +86,18 @@ impl Conditions {
                 .methods
                 .iter()
                 .any(|method| **method == *request.method)
+    }
+}
+
+/// Whether a request is a call of gRPC, also in the form that browsers send (gRPC-Web), or what a
+/// browser asks before it sends one: a preflight has no content type, and only calls have POST.
+pub(super) fn is_call(request: &RequestView<'_>) -> bool {
+    match request.headers.known(Known::ContentType) {
+        Some(kind) => grpc::is_call(kind),
+        None => {
+            request.method == b"OPTIONS"
+                && request.headers.known(Known::AccessControlRequestMethod) == Some(b"POST")
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //! normalised and before the route's policies are asked.
 //!
 //! A route has alternatives; of all alternatives that match, the one wins that has, in this order:
-//! an exact path, else a regular expression, else the longest prefix; a method; more header
-//! fields; more query parameters; the earlier place in the document. This is the order of the
+//! an exact path, else a regular expression, else the longest prefix; that it is about calls of
+//! gRPC; a method; more header fields; more query parameters; a rule about the client's certificate;
+//! the earlier place in the document. This is the order of the
 //! Gateway API, which leaves open where regular expressions stand. Here they stand before
 //! prefixes, of any length: whoever writes one wants to pick requests out of what a prefix takes,
 //! and a prefix that is to win can be put as an expression, but not the other way round.
@@ -206,6 +207,7 @@ pub(super) enum Kind {
 pub(super) struct Rank {
     pub(super) kind: Kind,
     pub(super) prefix_bytes: Reverse<usize>,
+    pub(super) call: Reverse<bool>,
     pub(super) method: Reverse<bool>,
     pub(super) headers: Reverse<usize>,
     pub(super) query: Reverse<usize>,
@@ -228,8 +230,8 @@ impl Alternative {
         settings: &Match,
         found: &mut Vec<Diagnostic>,
     ) -> Option<Self> {
-        let path = match &settings.path {
-            Some(path) => PathTest::compile(path, found),
+        let path = match settings.asked_path() {
+            Some(path) => PathTest::compile(&path, found),
             None => Some(PathTest::Prefix(Box::default())),
         };
         let conditions = Conditions::compile(settings, found);
@@ -249,6 +251,7 @@ impl Alternative {
                 PathTest::Prefix(prefix) => prefix.len(),
                 PathTest::Exact(_) | PathTest::Pattern(_) => 0,
             }),
+            call: Reverse(conditions.is_some_and(|it| it.is_call)),
             method: Reverse(conditions.is_some_and(|it| !it.methods.is_empty())),
             headers: Reverse(conditions.map_or(0, |it| it.headers.len())),
             query: Reverse(conditions.map_or(0, |it| it.query.len())),
@@ -397,6 +400,7 @@ impl Conditions {
         }
         let methods = settings.methods.iter();
         (found.len() == before).then(|| Self {
+            is_call: settings.grpc.is_some(),
             methods: methods.map(|it| it.as_str().as_bytes().into()).collect(),
             headers: headers.into(),
             query: query.into(),

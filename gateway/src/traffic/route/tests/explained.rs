@@ -66,6 +66,88 @@ fn every_candidate_says_why_it_lost() {
 }
 
 #[test]
+fn calls_are_told_by_their_path_and_content_type() {
+    let table = table(
+        "- match: [{ grpc: {} }]\n\
+         - match: [{ grpc: { service: shop.Orders } }]\n\
+         - match: [{ grpc: { service: shop.Orders, method: List } }]\n\
+         - match: [{ grpc: { regex: 'shop\\.[^/]+/Delete' } }]\n\
+         - match: [{ path: { exact: /shop.Orders/List }, methods: [POST] }]\n",
+    );
+    let check = |line: &str, kind: Option<&str>, expected: &[&str]| {
+        let fields: Vec<_> = kind
+            .map(|kind| ("content-type", kind))
+            .into_iter()
+            .collect();
+        let told = told(&table.explain(&Asked::new(line, &fields).view()));
+        assert_eq!(told, expected, "{line} {kind:?}");
+    };
+    check(
+        "POST /shop.Orders/List",
+        Some("application/grpc"),
+        &[
+            "2.0 path /shop.Orders/List, a call of gRPC: first",
+            "4.0 path /shop.Orders/List, POST: after 2: it asks for a call of gRPC",
+            "3.0 path ~ /(?:shop\\.[^/]+/Delete), a call of gRPC: the path is /shop.Orders/List",
+            "1.0 path /shop.Orders/…, a call of gRPC: after 2: its path is more particular",
+            "0.0 any path, a call of gRPC: after 2: its path is more particular",
+        ],
+    );
+    check(
+        "POST /shop.Orders/List",
+        Some("application/json"),
+        &[
+            "2.0 path /shop.Orders/List, a call of gRPC: the header content-type is `application/json`",
+            "4.0 path /shop.Orders/List, POST: first",
+            "3.0 path ~ /(?:shop\\.[^/]+/Delete), a call of gRPC: the path is /shop.Orders/List; \
+             the header content-type is `application/json`",
+            "1.0 path /shop.Orders/…, a call of gRPC: the header content-type is `application/json`",
+            "0.0 any path, a call of gRPC: the header content-type is `application/json`",
+        ],
+    );
+}
+
+#[test]
+fn calls_go_by_service_and_method() {
+    let table = table(
+        "- match: [{ grpc: { service: shop.Orders } }]\n\
+         - match: [{ grpc: { service: shop.Orders, method: List } }]\n\
+         - match: [{ grpc: { regex: '[^/]+/Delete|shop' } }]\n\
+         - match: [{ grpc: {} }]\n\
+         - {}\n",
+    );
+    let check = |line: &str, fields: &[(&str, &str)], expected: usize| {
+        let found = table.find(&Asked::new(line, fields).view());
+        assert_eq!(
+            found.map(|found| found.route),
+            Ok(expected),
+            "{line} {fields:?}"
+        );
+    };
+    let call = [("content-type", "application/grpc+proto")];
+    check("POST /shop.Orders/List", &call, 1);
+    check("POST /shop.Orders/list", &call, 0);
+    check("POST /shop.Orders/Delete", &call, 2);
+    check("POST /shop.Order/List", &call, 3);
+    check("POST /shop.OrdersX/List", &call, 3);
+    check(
+        "POST /shop.Orders/List",
+        &[("content-type", "application/grpc-web-text")],
+        1,
+    );
+    check(
+        "POST /shop.Orders/List",
+        &[("content-type", "text/plain")],
+        4,
+    );
+    check("POST /shop.Orders/List", &[], 4);
+    let asks = |method| [("access-control-request-method", method)];
+    check("OPTIONS /shop.Orders/List", &asks("POST"), 1);
+    check("OPTIONS /shop.Orders/List", &asks("GET"), 4);
+    check("GET /shop.Orders/List", &asks("POST"), 4);
+}
+
+#[test]
 fn what_outranks_is_named() {
     let table = table(
         "- match: [{ path: { prefix: /a } }]\n\

@@ -5,7 +5,7 @@
 //! Must not: share code with what it checks. Regular expressions are the exception, in which it
 //! uses the crate another way.
 
-use cardea_config::model::{CertificateRule, Match, PathMatch, ValueMatch};
+use cardea_config::model::{CertificateRule, GrpcMatch, Match, PathMatch, ValueMatch};
 use proptest::prelude::*;
 
 use super::super::explain::{Outcome, Verdict};
@@ -18,6 +18,8 @@ struct Plain {
     path: String,
     query: Vec<(&'static str, &'static str)>,
     headers: Vec<(&'static str, &'static str)>,
+    /// Its content type.
+    kind: Option<&'static str>,
     /// Whom the client's certificate names.
     client: Option<&'static str>,
 }
@@ -30,9 +32,11 @@ impl Plain {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let line = format!("{} {}?{}", self.method, self.path, query.join("&"));
+        let kind = self.kind.map(|kind| ("content-type", kind));
+        let headers: Vec<_> = self.headers.iter().copied().chain(kind).collect();
         Asked {
             client: self.client.map(client),
-            ..Asked::new(&line, &self.headers)
+            ..Asked::new(&line, &headers)
         }
     }
 }
@@ -40,6 +44,7 @@ impl Plain {
 /// What a route without alternatives takes.
 const EVERYTHING: &Match = &Match {
     path: None,
+    grpc: None,
     methods: Vec::new(),
     headers: Vec::new(),
     query: Vec::new(),
@@ -65,7 +70,7 @@ fn naive<'d>(routes: &'d [Located<Route>], request: &Plain) -> Option<(usize, &'
 }
 
 fn fits(alternative: &Match, request: &Plain) -> bool {
-    let path = match alternative.path.as_ref().map(|path| &path.value) {
+    let path = match &path_of(alternative) {
         None => true,
         Some(PathMatch::Exact(path)) => *path == request.path,
         Some(PathMatch::Prefix(prefix)) => {
@@ -90,7 +95,11 @@ fn fits(alternative: &Match, request: &Plain) -> bool {
     });
     let subject = alternative.client.as_ref().map(|rule| &rule.subject);
     let client = subject.is_none_or(|subject| subject.as_deref() == request.client);
-    path && method && headers && query && client
+    let is_call = request
+        .kind
+        .is_some_and(|kind| kind.starts_with("application/grpc"));
+    let call = alternative.grpc.is_none() || is_call;
+    path && call && method && headers && query && client
 }
 
 fn holds(test: &ValueMatch, value: Option<String>) -> bool {
@@ -131,7 +140,7 @@ fn covers_all(pattern: &str, text: &str) -> bool {
 
 /// Whether the first, which stands later in the document, still goes before the second.
 fn is_better(one: &Match, other: &Match) -> bool {
-    let path = |of: &Match| match of.path.as_ref().map(|path| &path.value) {
+    let path = |of: &Match| match &path_of(of) {
         Some(PathMatch::Exact(_)) => (2, 0),
         Some(PathMatch::Regex(_)) => (1, 0),
         Some(PathMatch::Prefix(prefix)) => (0, prefix.trim_end_matches('/').len()),
@@ -139,6 +148,9 @@ fn is_better(one: &Match, other: &Match) -> bool {
     };
     if path(one) != path(other) {
         return path(one) > path(other);
+    }
+    if one.grpc.is_some() != other.grpc.is_some() {
+        return one.grpc.is_some();
     }
     if one.methods.is_empty() != other.methods.is_empty() {
         return !one.methods.is_empty();
@@ -200,10 +212,12 @@ fn alternative() -> impl Strategy<Value = Located<Match>> {
     ];
     let methods = prop::collection::vec(prop::sample::select(vec!["GET", "POST"]), 0..2);
     let values = || prop::collection::vec(value_match(), 0..3);
-    let alternative = (path, methods, values(), values(), subject());
-    alternative.prop_map(|(path, methods, headers, query, subject)| {
+    let call = prop::option::weighted(0.3, call());
+    let alternative = (path, call, methods, values(), values(), subject());
+    alternative.prop_map(|(path, call, methods, headers, query, subject)| {
         Located::built_in(Match {
-            path: path.map(Located::built_in),
+            path: path.filter(|_| call.is_none()).map(Located::built_in),
+            grpc: call.map(|call| Box::new(Located::built_in(call))),
             methods: methods
                 .into_iter()
                 .map(|it| it.parse().expect("a method"))
@@ -218,6 +232,29 @@ fn alternative() -> impl Strategy<Value = Located<Match>> {
             }),
         })
     })
+}
+
+fn call() -> impl Strategy<Value = GrpcMatch> {
+    let name = || prop::sample::select(vec!["a", "b", "ab", "c", "a.b"]);
+    (name(), name(), 0..4_u8).prop_map(|(service, method, kind)| GrpcMatch {
+        service: matches!(kind, 1 | 2).then(|| service.to_owned()),
+        method: (kind == 2).then(|| method.to_owned()),
+        regex: (kind == 3).then(|| format!("{service}/.*|{method}")),
+    })
+}
+
+/// The path that calls have, in the words of a route without `grpc`.
+fn path_of(alternative: &Match) -> Option<PathMatch> {
+    let Some(call) = &alternative.grpc else {
+        return alternative.path.as_ref().map(|path| path.value.clone());
+    };
+    let service = call.service.as_ref();
+    match (service, &call.method, &call.regex) {
+        (Some(service), Some(method), _) => Some(PathMatch::Exact(format!("/{service}/{method}"))),
+        (Some(service), None, _) => Some(PathMatch::Prefix(format!("/{service}/"))),
+        (None, _, Some(regex)) => Some(PathMatch::Regex(format!("/({regex})"))),
+        (None, _, None) => None,
+    }
 }
 
 fn subject() -> impl Strategy<Value = Option<&'static str>> {
@@ -242,12 +279,15 @@ fn request() -> impl Strategy<Value = Plain> {
         prop::collection::vec((name(), value), 0..4)
     };
     let method = prop::sample::select(vec!["GET", "POST", "PUT"]);
-    let request = (method, path(), pairs(), pairs(), subject());
-    request.prop_map(|(method, path, query, headers, client)| Plain {
+    let kinds = vec!["application/grpc", "application/grpc+proto", "text/plain"];
+    let kind = prop::option::of(prop::sample::select(kinds));
+    let request = (method, path(), pairs(), pairs(), kind, subject());
+    request.prop_map(|(method, path, query, headers, kind, client)| Plain {
         method,
         path,
         query,
         headers,
+        kind,
         client,
     })
 }
@@ -323,7 +363,7 @@ proptest! {
     #[test]
     fn what_is_forwarded_cannot_be_read_otherwise(routes in routes(), path in odd_path()) {
         let table = RouteTable::compile(&routes).expect("routes that compile");
-        let plain = |path: String| Plain { method: "GET", path, query: Vec::new(), headers: Vec::new(), client: None };
+        let plain = |path: String| Plain { method: "GET", path, query: Vec::new(), headers: Vec::new(), kind: None, client: None };
         let taken = |path: &str| naive(&routes, &plain(path.to_owned())).map(|(place, _)| place);
         if let Ok(found) = table.find(&plain(path.clone()).asked().view()) {
             // No route of this test writes out a semicolon or an escape.
