@@ -82,6 +82,13 @@ impl Certificate {
     ) -> Result<Arc<ClientConfig>> {
         client(self.certificate.clone(), version, resumption)
     }
+
+    /// The usual client, but of HTTP/2 alone.
+    pub(crate) fn client_of_http2(&self) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.client);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

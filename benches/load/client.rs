@@ -19,6 +19,7 @@ use rustix::time::{
 use rustls::ClientConfig;
 
 pub(crate) mod connection;
+pub(crate) mod frames;
 pub(crate) mod histogram;
 pub(crate) mod response;
 pub(crate) mod sessions;

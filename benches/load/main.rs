@@ -17,6 +17,7 @@ mod affinity;
 mod certificate;
 mod client;
 mod origin;
+mod peer;
 mod process;
 mod report;
 mod rivals;
@@ -113,6 +114,7 @@ fn effort(arguments: &Arguments) -> Effort {
         rounds: arguments.rounds.unwrap_or(rounds),
         warm_up: Duration::from_millis(if arguments.quick { 200 } else { 500 }),
         window: Duration::from_secs_f64(arguments.window.unwrap_or(window)),
+        attack: Duration::from_secs(if arguments.quick { 2 } else { 10 }),
         reloads: if arguments.quick { 10 } else { 100 },
         hosts: 10_000,
     }

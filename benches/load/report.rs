@@ -233,6 +233,14 @@ impl Column {
                 let _ = write!(text, " {label} {}/s", figure(median(values)));
             }
         }
+        for (name, before, after) in [
+            ("honest_percent", " honest", " %"),
+            ("closed_in_ten_s", " closed", ""),
+        ] {
+            if let Some(values) = self.notes.get(name) {
+                let _ = write!(text, "{before} {}{after}", figure(median(values)));
+            }
+        }
         text.push_str(" |");
     }
 }

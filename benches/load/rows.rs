@@ -16,6 +16,7 @@ use crate::report::{Bar, Report, Row, Sample};
 use crate::rivals::Proxy;
 use crate::running::{Running, Setting};
 
+pub(crate) mod attack;
 pub(crate) mod background;
 pub(crate) mod certificates;
 pub(crate) mod flood;
@@ -23,6 +24,7 @@ pub(crate) mod handshake;
 pub(crate) mod hosts;
 pub(crate) mod http2;
 pub(crate) mod idle;
+pub(crate) mod protocols;
 pub(crate) mod reload;
 
 /// What all stages share.
@@ -52,6 +54,8 @@ pub(crate) struct Effort {
     pub warm_up: Duration,
     /// The measurement, per turn.
     pub window: Duration,
+    /// How long an attack goes on, per turn.
+    pub attack: Duration,
     /// Reloads in the reload row.
     pub reloads: usize,
     /// Hosts where there are many.
@@ -126,9 +130,9 @@ const fn row(id: &'static str, title: &'static str, of_best: f64) -> Row {
 /// Every row in table order.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     let works = WORKS.iter().map(|work| &work.row);
-    let works = works.chain(http2::rows());
-    works.chain(handshake::rows()).chain([
-        &flood::ROW,
+    let works = works.chain(http2::rows()).chain(protocols::rows());
+    let works = works.chain(handshake::rows()).chain([&flood::ROW]);
+    works.chain(attack::rows()).chain([
         &idle::ROW,
         &idle::ROW_HTTP2,
         &certificates::START,
@@ -148,8 +152,10 @@ impl Bench {
     pub(crate) fn run(&self, report: &mut Report) {
         self.one_host(report);
         http2::run(self, report);
+        protocols::run(self, report);
         handshake::run(self, report);
         flood::run(self, report);
+        attack::run(self, report);
         idle::run(self, report);
         certificates::run(self, report);
         hosts::run(self, report);

@@ -40,6 +40,19 @@ pub(crate) struct Setting {
     pub generation: bool,
     /// Whether each host has a certificate of its own; they must have been made.
     pub certificates: bool,
+    /// What is served beside HTTP/1.1 from the one origin.
+    pub beside: Option<Beside>,
+}
+
+/// Something that is served beside the usual.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside {
+    /// Paths below `/beside`, from an origin of gRPC at this port.
+    Grpc(u16),
+    /// The same, from an origin of WebSockets.
+    WebSocket(u16),
+    /// A listener that passes bytes on to the one origin.
+    Stream,
 }
 
 /// A started proxy that answers.
@@ -50,6 +63,8 @@ pub(crate) struct Running<'p> {
     pub http: SocketAddr,
     /// Its TLS listener.
     pub https: SocketAddr,
+    /// Its listener that passes bytes on, if the setting has one.
+    pub stream: SocketAddr,
     /// When it was started.
     pub begun: Instant,
     proxy: &'p Proxy,
@@ -65,6 +80,7 @@ impl Setting {
         upstreams: 1,
         generation: false,
         certificates: false,
+        beside: None,
     };
 
     /// The configured hosts' names.
@@ -75,6 +91,13 @@ impl Setting {
         (0..self.hosts)
             .map(|index| format!("host-{index:05}.{DOMAIN}"))
             .collect()
+    }
+
+    fn beside_port(&self) -> u16 {
+        match self.beside {
+            Some(Beside::Grpc(port) | Beside::WebSocket(port)) => port,
+            Some(Beside::Stream) | None => 0,
+        }
     }
 
     fn values(&self) -> Values {
@@ -89,6 +112,12 @@ impl Setting {
         } else {
             "shared-certificate"
         });
+        match self.beside {
+            Some(Beside::Grpc(_)) => flags.extend(["beside", "grpc"]),
+            Some(Beside::WebSocket(_)) => flags.extend(["beside", "websocket"]),
+            Some(Beside::Stream) => flags.push("stream"),
+            None => {}
+        }
         Values {
             hosts: hosts.map(|(index, host)| (host, upstream(index))).collect(),
             upstreams: (0..self.upstreams).map(upstream).collect(),
@@ -111,13 +140,16 @@ impl<'p> Running<'p> {
             .prefix(&proxy.name)
             .tempdir_in(parent)?
             .keep();
-        let [http_port, https_port, admin_port] = free_ports()?;
+        let [http_port, https_port, admin_port, stream_port] = free_ports()?;
         let mut values = setting.values();
+        values.flags.extend(proxy.flags());
         values.variables = [
             ("directory", directory.display().to_string()),
             ("http_port", http_port.to_string()),
             ("https_port", https_port.to_string()),
             ("admin_port", admin_port.to_string()),
+            ("stream_port", stream_port.to_string()),
+            ("beside_port", setting.beside_port().to_string()),
             ("origin_port", origin.address.port().to_string()),
             ("chain", certificate.chain.display().to_string()),
             ("key", certificate.key.display().to_string()),
@@ -138,12 +170,13 @@ impl<'p> Running<'p> {
         let log = directory.join("output.log");
         let begun = Instant::now();
         let process = Process::start(&proxy.command(&directory), proxy.environment(), &log)?;
-        let [http, https] =
-            [http_port, https_port].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let [http, https, stream] = [http_port, https_port, stream_port]
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let mut running = Self {
             process,
             http,
             https,
+            stream,
             begun,
             proxy,
             directory,
@@ -241,9 +274,9 @@ fn probe(address: SocketAddr, host: &str, path: &str) -> Option<(u16, String)> {
 }
 
 /// Ports that nobody listens on, below the range that the kernel gives to outgoing connections.
-fn free_ports() -> Result<[u16; 3]> {
+fn free_ports() -> Result<[u16; 4]> {
     let mut found = Vec::new();
-    while found.len() < 3 {
+    while found.len() < 4 {
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         if port >= PORTS_END {
             bail!("no free port below {PORTS_END}");
@@ -252,7 +285,7 @@ fn free_ports() -> Result<[u16; 3]> {
             found.push(port);
         }
     }
-    Ok([found[0], found[1], found[2]])
+    Ok([found[0], found[1], found[2], found[3]])
 }
 
 #[cfg(test)]
@@ -262,24 +295,43 @@ mod tests {
     /// A renamed setting must be noticed here, not half an hour into a run.
     #[test]
     fn cardea_accepts_its_template() {
-        for (hosts, generation, certificates) in [
-            (1, false, false),
-            (1, true, false),
-            (10_000, false, false),
-            (10_000, false, true),
+        let many = Setting {
+            hosts: 10_000,
+            upstreams: 10_000,
+            ..Setting::ONE
+        };
+        let beside = |beside| Setting {
+            beside: Some(beside),
+            ..Setting::ONE
+        };
+        for setting in [
+            Setting::ONE,
+            Setting {
+                generation: true,
+                ..Setting::ONE
+            },
+            many,
+            Setting {
+                certificates: true,
+                ..many
+            },
+            beside(Beside::Grpc(1)),
+            beside(Beside::WebSocket(1)),
+            beside(Beside::Stream),
         ] {
-            let setting = Setting {
-                hosts,
-                upstreams: hosts,
-                generation,
-                certificates,
-            };
             let mut values = setting.values();
             let names = ["directory", "certificates", "chain", "key", "generation"];
             values
                 .variables
                 .extend(names.map(|name| (name, "1".to_owned())));
-            let ports = ["http_port", "https_port", "admin_port", "origin_port"];
+            let ports = [
+                "http_port",
+                "https_port",
+                "admin_port",
+                "stream_port",
+                "beside_port",
+                "origin_port",
+            ];
             values.variables.extend(
                 ports
                     .iter()

@@ -16,6 +16,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::Bench;
 use crate::certificate::DOMAIN;
+use crate::client::frames::{self, Method};
 use crate::client::response::{Response, Verdict};
 use crate::origin::SMALL_PATH;
 use crate::process::Process;
@@ -129,10 +130,10 @@ fn connect(bench: &Bench, running: &Running<'_>, protocol: Protocol) -> Result<S
     let socket = TcpStream::connect(running.https).context("connect")?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut config = Arc::clone(&bench.certificate.client);
-    if protocol == Protocol::Http2 {
-        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
-    }
+    let config = match protocol {
+        Protocol::Http1 => Arc::clone(&bench.certificate.client),
+        Protocol::Http2 => bench.certificate.client_of_http2(),
+    };
     let tls = ClientConnection::new(config, ServerName::try_from(DOMAIN)?)?;
     Ok(StreamOwned::new(tls, socket))
 }
@@ -170,24 +171,12 @@ pub(crate) fn settled(process: &Process) -> Result<u64> {
 
 /// Asks over HTTP/2, frame by frame, and waits for the end of the stream.
 fn ask_http2(stream: &mut Stream, number: u32) -> Result<()> {
-    const HEADERS: u8 = 1;
-    const SETTINGS: u8 = 4;
-    const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
     let mut out = Vec::new();
     if number == 1 {
-        out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        frame(&mut out, SETTINGS, 0, 0, &[]);
-        frame(&mut out, SETTINGS, 1, 0, &[]);
-    }
-    // GET and https from the static table; authority and path beside their names there.
-    let mut block = vec![0x82, 0x87];
-    for (name, value) in [(1, DOMAIN), (4, SMALL_PATH)] {
-        block.extend_from_slice(&[name, value.len() as u8]);
-        block.extend_from_slice(value.as_bytes());
+        frames::greet(&mut out);
     }
     let id = 2 * number - 1;
-    frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id, &block);
+    frames::request(&mut out, Method::Get, SMALL_PATH, id);
     stream.write_all(&out)?;
     loop {
         let mut header = [0; 9];
@@ -197,18 +186,11 @@ fn ask_http2(stream: &mut Stream, number: u32) -> Result<()> {
         stream.read_exact(&mut payload)?;
         let of = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
         match header[3] {
-            // RST_STREAM, GOAWAY
-            3 | 7 => bail!("refused: {header:?} {payload:?}"),
-            0 | HEADERS if of == id && header[4] & END_STREAM != 0 => return Ok(()),
+            frames::RST_STREAM | frames::GOAWAY => bail!("refused: {header:?} {payload:?}"),
+            frames::DATA | frames::HEADERS if of == id && header[4] & frames::END_STREAM != 0 => {
+                return Ok(());
+            }
             _ => {}
         }
     }
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-    let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(payload);
 }
