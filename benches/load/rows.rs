@@ -272,7 +272,7 @@ impl Bench {
         client.run(self.effort.warm_up)?;
         let warm_up = client.take();
         let upstream = self.origin.accepted();
-        let before = running.process.cpu()?;
+        let before = running.begin()?;
         client.run(self.effort.window)?;
         let cpu = running.process.cpu()?.since(before);
         let tally = client.take();

@@ -158,7 +158,7 @@ fn exchanges<T: Talk>(
     mut callers: Callers<T>,
 ) -> Result<Sample> {
     callers.run(bench.effort.warm_up)?;
-    let before = running.process.cpu()?;
+    let before = running.begin()?;
     let count = callers.run(bench.effort.window)?;
     let cpu = running.process.cpu()?.since(before);
     callers.finish()?;
