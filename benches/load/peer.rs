@@ -49,6 +49,11 @@ pub(crate) trait Talk {
     fn is_idle(&self) -> bool {
         true
     }
+
+    /// Whether the peer has said that this connection takes nothing more.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 }
 
 /// What became of some bytes.
@@ -63,6 +68,12 @@ pub(crate) struct Heard {
 /// Clients: connections that ask and ask again.
 pub(crate) struct Callers<T> {
     conversations: Conversations<T>,
+    target: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    talk: fn() -> T,
+    is_stopping: bool,
+    /// Connections that were opened because the proxy took leave of others.
+    reopened: u64,
 }
 
 /// What was counted in a window.
@@ -70,6 +81,8 @@ pub(crate) struct Callers<T> {
 pub(crate) struct Count {
     /// Exchanges that were complete and as expected.
     pub completed: u64,
+    /// Connections that took the place of those that the proxy had taken leave of.
+    pub reopened: u64,
     /// How long that took.
     pub elapsed: Duration,
 }
@@ -77,17 +90,29 @@ pub(crate) struct Count {
 impl<T: Talk> Callers<T> {
     /// Opens `count` connections, each with a conversation made by `talk`, and lets them begin.
     pub(crate) fn start(
-        (target, tls): (SocketAddr, Option<&Arc<ClientConfig>>),
+        (target, tls): (SocketAddr, Option<Arc<ClientConfig>>),
         count: usize,
-        talk: impl Fn() -> T,
+        talk: fn() -> T,
     ) -> Result<Self> {
-        let mut conversations = Conversations::new()?;
+        let mut callers = Self {
+            conversations: Conversations::new()?,
+            target,
+            tls,
+            talk,
+            is_stopping: false,
+            reopened: 0,
+        };
         for _ in 0..count {
-            let socket = TcpStream::connect(target).context("connect")?;
-            let tls = tls.map(|config| shake_hands(&socket, config)).transpose()?;
-            conversations.add(socket, tls, talk())?;
+            callers.open()?;
         }
-        Ok(Self { conversations })
+        Ok(callers)
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let socket = TcpStream::connect(self.target).context("connect")?;
+        let tls = self.tls.as_ref();
+        let tls = tls.map(|config| shake_hands(&socket, config)).transpose()?;
+        self.conversations.add(socket, tls, (self.talk)())
     }
 
     /// Talks for `window`, then returns with exchanges under way.
@@ -99,6 +124,7 @@ impl<T: Talk> Callers<T> {
         }
         Ok(Count {
             completed,
+            reopened: std::mem::take(&mut self.reopened),
             elapsed: begin.elapsed(),
         })
     }
@@ -106,6 +132,7 @@ impl<T: Talk> Callers<T> {
     /// Waits until everything that was begun is answered: nothing may be lost.
     pub(crate) fn finish(mut self) -> Result<()> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
+        self.is_stopping = true;
         for caller in self.conversations.all.values_mut() {
             caller.speech.talk.stop();
         }
@@ -125,14 +152,27 @@ impl<T: Talk> Callers<T> {
     }
 
     fn turn(&mut self, timeout: Duration) -> Result<u64> {
-        let conversations = &mut self.conversations;
-        conversations.wait(Some(timeout))?;
+        self.conversations.wait(Some(timeout))?;
         let mut completed = 0;
-        for at in 0..conversations.events.len() {
-            let (key, flags) = conversations.event(at);
-            match conversations.advance(key, flags)? {
+        for at in 0..self.conversations.events.len() {
+            let (key, flags) = self.conversations.event(at);
+            let progress = self.conversations.advance(key, flags)?;
+            let caller = self.conversations.all.get(&key);
+            let is_over = caller.is_some_and(|caller| {
+                let talk = &caller.speech.talk;
+                talk.is_leaving() && talk.is_idle()
+            });
+            match progress {
                 Progress::Completed(count) => completed += count,
-                Progress::Ended => bail!("the proxy has closed a connection"),
+                Progress::Ended(count) if is_over => completed += count,
+                Progress::Ended(_) => bail!("the proxy has closed a connection"),
+            }
+            if is_over {
+                self.conversations.all.remove(&key);
+            }
+            if is_over && !self.is_stopping {
+                self.open()?;
+                self.reopened += 1;
             }
         }
         Ok(completed)
@@ -170,7 +210,7 @@ fn answer<T: Talk>(listener: &TcpListener, talk: fn() -> T) -> Result<()> {
             }
             let over = match conversations.advance(key, flags) {
                 Ok(Progress::Completed(_)) => false,
-                Ok(Progress::Ended) => true,
+                Ok(Progress::Ended(_)) => true,
                 // The client notices as well; this says why.
                 Err(error) => {
                     eprintln!("an origin was told nonsense: {error:#}");
@@ -230,8 +270,8 @@ struct Conversations<T> {
 enum Progress {
     /// It goes on; so many exchanges are complete.
     Completed(u64),
-    /// The peer has closed or reset it.
-    Ended,
+    /// The peer has closed or reset it, after so many that are complete.
+    Ended(u64),
 }
 
 impl<T: Talk> Conversations<T> {
@@ -311,11 +351,11 @@ impl<T: Talk> Conversation<T> {
         let mut completed = 0;
         while flags.contains(EventFlags::IN) || ended {
             let count = match self.socket.read(input) {
-                Ok(0) => return Ok(Progress::Ended),
+                Ok(0) => return Ok(Progress::Ended(completed)),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return Ok(Progress::Ended),
+                Err(_) => return Ok(Progress::Ended(completed)),
             };
             completed += self.take(&input[..count])?;
             // A short read has emptied the socket: the next byte is a new event.
@@ -325,7 +365,7 @@ impl<T: Talk> Conversation<T> {
         }
         match self.flush() {
             Ok(()) => Ok(Progress::Completed(completed)),
-            Err(_) => Ok(Progress::Ended),
+            Err(_) => Ok(Progress::Ended(completed)),
         }
     }
 

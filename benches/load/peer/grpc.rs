@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use anyhow::{Context, Result, bail, ensure};
-use cardea_http2::{Connection, Event, Limits, Role};
+use cardea_http2::{Connection, ErrorCode, Event, Limits, Role};
 
 use super::{Heard, Talk};
 use crate::certificate::DOMAIN;
@@ -45,6 +45,8 @@ pub(crate) struct Caller {
     message: Vec<u8>,
     number: u32,
     is_stopping: bool,
+    /// The proxy serves what was asked and nothing more, as some do after so many requests.
+    is_leaving: bool,
 }
 
 /// A call under way.
@@ -69,6 +71,7 @@ impl Caller {
             message,
             number: 0,
             is_stopping: false,
+            is_leaving: false,
         }
     }
 
@@ -140,6 +143,13 @@ impl Caller {
                 Ok(true)
             }
             Event::Window { .. } | Event::Pong => Ok(false),
+            Event::Goaway {
+                code: ErrorCode::NO_ERROR,
+                ..
+            } => {
+                self.is_leaving = true;
+                Ok(false)
+            }
             Event::Reset { .. } | Event::Broken { .. } | Event::Goaway { .. } => {
                 bail!("the proxy gives up: {event:?}")
             }
@@ -166,7 +176,7 @@ impl Talk for Caller {
             let Some(event) = event else { break };
             if self.take(&event)? {
                 heard.completed += 1;
-                if !self.is_stopping {
+                if !(self.is_stopping || self.is_leaving) {
                     self.call()?;
                 }
             }
@@ -181,6 +191,10 @@ impl Talk for Caller {
 
     fn is_idle(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 }
 
@@ -335,6 +349,23 @@ mod tests {
             out.append(&mut self.0.out);
             Ok(heard)
         }
+    }
+
+    #[test]
+    fn a_server_that_takes_leave_is_asked_nothing_more() {
+        let (mut caller, mut out) = (Caller::new(2), Vec::new());
+        caller.greet(&mut out).unwrap();
+        let mut server = Connection::new(Role::Server, limits());
+        server.announce_end();
+        caller.hear(&server.out, &mut out).unwrap();
+        assert!(caller.is_leaving() && !caller.is_idle());
+        // What was asked before is served, and nothing is asked in its place.
+        server.out.clear();
+        let (mut answerer, mut served) = (Answerer::default(), Vec::new());
+        answerer.wire = server;
+        answerer.hear(&out, &mut served).unwrap();
+        assert_eq!(caller.hear(&served, &mut out).unwrap().completed, 2);
+        assert!(caller.is_idle());
     }
 
     #[test]

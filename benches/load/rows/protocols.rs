@@ -130,7 +130,7 @@ fn turn(bench: &Bench, running: &Running<'_>, kind: Kind, report: &mut Report) -
         Kind::Grpc => {
             let tls = bench.certificate.client_of_http2();
             let talk = || grpc::Caller::new(GRPC_CALLS);
-            let callers = Callers::start((running.https, Some(&tls)), GRPC_CONNECTIONS, talk)?;
+            let callers = Callers::start((running.https, Some(tls)), GRPC_CONNECTIONS, talk)?;
             return exchanges(bench, running, callers);
         }
         Kind::WebSocket => {
@@ -170,6 +170,7 @@ fn exchanges<T: Talk>(
         notes: vec![
             ("user_us", each * cpu.user_share()),
             ("exchanges_per_s", count.completed as f64 / elapsed),
+            ("connections_reopened", count.reopened as f64),
             ("busy_percent", cpu.total.as_secs_f64() / elapsed * 100.0),
         ],
     })
