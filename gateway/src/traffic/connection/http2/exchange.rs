@@ -158,7 +158,11 @@ async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, fa
         exchange.timeouts.body_rate_min,
     );
     let mut body = Body::from(StreamBody::new(&stream, facts.is_upgrade, pace));
-    let end = conduct(worker, &mut exchange, &client, &mut body, facts.is_upgrade).await;
+    // What was given up in the same breath as it was asked is nobody's work.
+    let end = match stream.loss() {
+        Some(_) => End::Cut(Reason::ClientClosed),
+        None => conduct(worker, &mut exchange, &client, &mut body, facts.is_upgrade).await,
+    };
     let code = code(&mut exchange, end);
     finish::finish(worker, exchange);
     if code == ErrorCode::NO_ERROR && !facts.is_upgrade {
