@@ -86,7 +86,7 @@ pub fn python_with_grpc(arguments: &[&str]) -> Command {
     command(installed("grpcio/bin/python3"), arguments)
 }
 
-/// Node.js with a client of gRPC-Web: the script is told first where its packages are.
+/// Node.js with clients of gRPC-Web: the script is told first where its packages are.
 ///
 /// # Panics
 /// If it is missing.

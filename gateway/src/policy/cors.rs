@@ -45,15 +45,25 @@ struct Names {
     request_method: HeaderName,
 }
 
+/// Where a call of gRPC-Web that failed at once tells how: fields of the head, which its client has to
+/// read.
+const CALL_STATUS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+
 impl Cors {
     /// The most specific level's.
     pub fn compile(levels: &mut Levels<'_>) -> Option<Self> {
-        levels
-            .most_specific(|level| level.cors.as_deref())
-            .map(Self::new)
+        let settings = levels.most_specific(|level| level.cors.as_deref())?;
+        let speaks_grpc_web = levels.most_specific(|level| level.grpc_web) == Some(true);
+        let mut exposed = settings.expose_headers.clone();
+        if speaks_grpc_web {
+            let is_new = |name: &&str| !exposed.iter().any(|it| it.eq_ignore_ascii_case(name));
+            let more: Vec<_> = CALL_STATUS.into_iter().filter(is_new).collect();
+            exposed.extend(more.into_iter().map(str::to_owned));
+        }
+        Some(Self::new(settings, &exposed))
     }
 
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, exposed: &[String]) -> Self {
         let list = |items: &[String]| items.join(", ").into_bytes().into_boxed_slice();
         Self {
             origins: settings
@@ -63,7 +73,7 @@ impl Cors {
                 .collect(),
             methods: list(&settings.allow_methods),
             headers: list(&settings.allow_headers),
-            exposed: list(&settings.expose_headers),
+            exposed: list(exposed),
             credentials: settings.allow_credentials,
             max_age: settings.max_age.0.as_secs().to_string().into_bytes().into(),
             names: Names {

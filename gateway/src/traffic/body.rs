@@ -12,7 +12,7 @@ use std::time::Duration;
 use cardea_http1::{ChunkError, ChunkedDecoder, Field, Framing, Limits, Step};
 
 use super::buffer::{Buffers, Inbound};
-use super::grpc_web::{NoBase64, Translation};
+use super::grpc_web::{Translation, Untranslatable};
 use super::http2::StreamBody;
 use super::socket::Socket;
 use super::timer::{Direction, TICK, Timer};
@@ -26,9 +26,9 @@ pub enum BodyError {
     /// The chunked coding is broken.
     #[error("the chunked body is malformed")]
     Malformed(#[from] ChunkError),
-    /// A text of gRPC-Web is none.
+    /// A body of gRPC-Web cannot be turned into one of gRPC, or the other way round.
     #[error(transparent)]
-    Base64(#[from] NoBase64),
+    Untranslatable(#[from] Untranslatable),
     /// The stream ended before the body did.
     #[error("the body was cut short")]
     Cut,
@@ -139,6 +139,7 @@ impl Body<'_> {
         let Some(translation) = &mut self.translation else {
             return self.source.next(buffers).await;
         };
+        translation.forget();
         loop {
             let piece = match self.source.next(buffers).await? {
                 Some(piece) => translation.take(piece.clone(), self.source.piece(piece))?,

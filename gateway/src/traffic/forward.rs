@@ -203,6 +203,7 @@ fn outcome(reason: Reason) -> Option<Outcome> {
         Reason::UpstreamReset
         | Reason::UpstreamMalformed
         | Reason::UpstreamHeadTooLarge
+        | Reason::UpstreamTrailersTooLarge
         | Reason::UpstreamInterimFlood
         | Reason::UpstreamBodyCut => Some(Outcome::Broken),
         _ => None,
@@ -363,8 +364,9 @@ impl Attempt<'_> {
                 if uploaded.is_none()
                     && let Poll::Ready(end) = uploading.as_mut().poll(cx)
                 {
+                    // An answer to what was no call must not look like one.
                     if let Err(UploadFault::Client(reason)) = end
-                        && !self.client.head_sent.get()
+                        && (!self.client.head_sent.get() || reason == Reason::GrpcWebMalformed)
                     {
                         return Poll::Ready(Err(Failure::answering(reason)));
                     }
@@ -412,12 +414,13 @@ impl Attempt<'_> {
                 Framing::None => Framing::None,
                 _ => framing,
             };
-            let web = exchange.web.filter(|web| grpc_web::answer(*web, response));
+            let web = exchange.web;
+            let web = web.and_then(|web| grpc_web::answer(web, &exchange.request, response));
             let mut body = self.body(exchange, origin, inbound, received);
             let is_reusable = is_persistent && framing != Framing::UntilClose;
             let (framing, length) = match web {
-                Some(web) if framing != Framing::None => {
-                    body.translate(web.translation());
+                Some(translation) if framing != Framing::None => {
+                    body.translate(translation);
                     (Framing::Chunked, None)
                 }
                 _ => (framing, length),

@@ -13,7 +13,7 @@ use super::respond::{Response, grpc};
 
 mod translation;
 
-pub use translation::{NoBase64, Translation, Way};
+pub use translation::{TRAILER_BYTES_MAX, Translation, Untranslatable, Way};
 
 /// What a client of gRPC-Web wants its answer to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,10 @@ pub fn kind(content_type: &[u8]) -> Option<(Web, &[u8])> {
 pub fn call(request: &Request) -> Option<Web> {
     let (asked, _) = kind(request.headers.known(Known::ContentType)?)?;
     // Who reads text says so, whatever it writes.
-    let accepted = request.headers.known(Known::Accept).and_then(kind);
+    let accepted = request.headers.known(Known::Accept).and_then(|accepted| {
+        let mut listed = accepted.split(|byte| *byte == b',');
+        listed.find_map(|item| kind(item.trim_ascii()))
+    });
     Some(accepted.map_or(asked, |(accepted, _)| accepted))
 }
 
@@ -51,7 +54,8 @@ pub fn begin(exchange: &mut Exchange<'_>, body: &mut Body<'_>) {
     };
     let told = [b"application/grpc", rest].concat();
     request.headers.set(&HeaderName::new("content-type"), &told);
-    for name in ["accept", "x-grpc-web"] {
+    // An answer that is compressed as a whole could not get its last frame.
+    for name in ["accept", "accept-encoding", "x-grpc-web"] {
         request.headers.remove(&HeaderName::new(name));
     }
     request.takes_trailers = true;
@@ -63,18 +67,36 @@ pub fn begin(exchange: &mut Exchange<'_>, body: &mut Body<'_>) {
     exchange.web = Some(web);
 }
 
-/// Has the answer of an endpoint come as the client wants it; whether it is one of gRPC at all. Others,
-/// such as pages about errors, stay as they are: clients look at their status.
-pub fn answer(web: Web, response: &mut Response) -> bool {
-    let content_type = response.headers.known(Known::ContentType);
-    let rest = content_type.and_then(|kind| grpc::media_type(kind, b"application/grpc"));
-    let Some(rest) = rest else {
-        return false;
+/// Has the answer of an endpoint to a request come as the client wants it, and says what its body is
+/// turned into; none if it is no answer of gRPC. Those, such as pages about errors, stay as they are:
+/// clients look at their status.
+pub fn answer(web: Web, request: &Request, response: &mut Response) -> Option<Translation> {
+    let headers = &response.headers;
+    let is_compressed = headers.known(Known::ContentEncoding);
+    if is_compressed.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return None;
+    }
+    let rest = grpc::media_type(headers.known(Known::ContentType)?, b"application/grpc")?;
+    // An endpoint that does not say in what form its messages are answers in that of the call.
+    let asked = request.headers.known(Known::ContentType);
+    let asked = asked.and_then(|kind| grpc::media_type(kind, b"application/grpc"));
+    let rest = match rest {
+        [] => asked.unwrap_or_default(),
+        rest => rest,
     };
     let told = [web.content_type().as_bytes(), rest].concat();
-    let name = HeaderName::new("content-type");
-    response.headers.set(&name, &told);
-    true
+    let way = match web.is_text {
+        true => Way::Encode,
+        false => Way::Frame,
+    };
+    let translation = match headers.values_of("grpc-status").next() {
+        Some(_) => Translation::new(way),
+        None => Translation::owing_status(way),
+    };
+    response
+        .headers
+        .set(&HeaderName::new("content-type"), &told);
+    Some(translation)
 }
 
 impl Web {
@@ -84,14 +106,6 @@ impl Web {
             true => "application/grpc-web-text",
             false => "application/grpc-web",
         }
-    }
-
-    /// What turns the body of an endpoint's answer into that of the client's.
-    pub fn translation(self) -> Translation {
-        Translation::new(match self.is_text {
-            true => Way::Encode,
-            false => Way::Frame,
-        })
     }
 }
 

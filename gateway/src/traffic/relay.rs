@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use cardea_http1::Framing;
+use cardea_http1::{ChunkFault, Framing};
 
 use super::body::{Body, BodyError, Pace, Source};
 use super::connection::client::{ClientEnd, ClientSide, send, write_pace};
@@ -254,7 +254,13 @@ impl Relay<'_> {
 pub fn origin_fault(error: &BodyError) -> Reason {
     match error {
         BodyError::TooSlow => Reason::UpstreamBodyTimeout,
-        BodyError::Malformed(_) | BodyError::Base64(_) => Reason::UpstreamMalformed,
+        BodyError::Untranslatable(_) => Reason::UpstreamTrailersTooLarge,
+        BodyError::Malformed(error) => match error.fault() {
+            ChunkFault::TrailersTooLong | ChunkFault::TooManyTrailers => {
+                Reason::UpstreamTrailersTooLarge
+            }
+            _ => Reason::UpstreamMalformed,
+        },
         BodyError::Cut | BodyError::Failed(_) => Reason::UpstreamBodyCut,
     }
 }

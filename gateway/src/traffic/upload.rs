@@ -98,7 +98,7 @@ impl Upload<'_> {
 pub fn client_body_fault(error: &BodyError) -> Reason {
     match error {
         BodyError::Malformed(_) => Reason::ChunkMalformed,
-        BodyError::Base64(_) => Reason::GrpcWebMalformed,
+        BodyError::Untranslatable(_) => Reason::GrpcWebMalformed,
         BodyError::TooSlow => Reason::BodyTimeout,
         BodyError::Cut | BodyError::Failed(_) => Reason::ClientClosed,
     }

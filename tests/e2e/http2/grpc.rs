@@ -16,7 +16,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/ca
 
 /// A gateway in front of a server of gRPC: the listener `web` without TLS, `secure` with it.
 pub(super) struct Calls {
-    server: Process,
+    pub(super) server: Process,
     address: SocketAddr,
     pub(super) gateway: Gateway,
     ca: String,
@@ -35,9 +35,10 @@ domains:
     routes:
 "#;
 
-/// A server of one service.
-fn serve(service: &str) -> (Process, SocketAddr) {
-    let server = Process::start(&mut python_with_grpc(&[SCRIPT, "serve", service]));
+/// A server of the service that these arguments name; with a chain and a key it is one of TLS.
+fn serve(arguments: &[&str]) -> (Process, SocketAddr) {
+    let arguments = [&[SCRIPT, "serve"], arguments].concat();
+    let server = Process::start(&mut python_with_grpc(&arguments));
     let port = server.stdout.wait_for("its port", |text| {
         text.strip_prefix("port ")?.trim().parse::<u16>().ok()
     });
@@ -50,12 +51,23 @@ impl Calls {
         Self::with(CONFIG, routes)
     }
 
+    /// As `start`, with a server of TLS.
+    pub(super) fn start_secure(routes: &str) -> Self {
+        let tls = "tls: { ca: authority.pem, server_name: a.test }";
+        Self::with(&CONFIG.replace("protocol: http2", tls), routes)
+    }
+
     fn with(config: &str, routes: &str) -> Self {
-        let (server, address) = serve("test.Calls");
         let site = Site::new();
         let authority = Authority::new("clients trust this");
         authority.issue(&["a.test"]).save(site.path(), "main");
         let ca = authority.save(site.path(), "authority");
+        let [chain, key] = ["main.pem", "main.key"].map(|name| site.path().join(name));
+        let [chain, key] = [&chain, &key].map(|path| path.to_str().expect("a plain path"));
+        let (server, address) = match config.contains("server_name") {
+            true => serve(&["test.Calls", chain, key]),
+            false => serve(&["test.Calls"]),
+        };
         let gateway = site.start(&format!("{config}{routes}"), &[("calls", &address)]);
         Self {
             server,
@@ -181,7 +193,7 @@ fn a_deadline_that_the_gateway_keeps_alone() {
 
 #[test]
 fn services_go_to_servers_of_their_own() {
-    let (_other_server, other) = serve("test.Others");
+    let (_other_server, other) = serve(&["test.Others"]);
     let others = format!("upstreams:\n  others: {{ endpoints: [\"{other}\"], protocol: http2 }}\n");
     let config = CONFIG.replace("upstreams:\n", &others);
     let routes = "      - { match: [{ grpc: { service: test.Calls } }], to: calls }\n\

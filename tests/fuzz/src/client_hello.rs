@@ -29,7 +29,11 @@ fn heard(bytes: &[u8], length: usize) -> Verdict {
                 let name = hello.server_name().map(str::to_owned);
                 let protocols = hello.alpn().into_iter().flatten();
                 let kept = greeting.into_words();
-                assert_eq!(Some(&*kept), bytes.get(..fed), "words are not kept as they were");
+                assert_eq!(
+                    Some(&*kept),
+                    bytes.get(..fed),
+                    "words are not kept as they were"
+                );
                 return Some(Ok((name, protocols.map(<[u8]>::to_vec).collect())));
             }
             Err(refused) => {

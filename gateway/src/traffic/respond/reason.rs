@@ -137,6 +137,8 @@ reasons! {
         "See that the port speaks what the upstream's `tls` and `protocol` say; otherwise mend the origin."
     UpstreamInterimFlood "upstream_interim_flood" 502 "The upstream sent too many interim responses."
         "Mend the origin: it keeps sending 1xx responses and no answer."
+    UpstreamTrailersTooLarge "upstream_trailers_too_large" 502 "The fields after the upstream's response are larger or more than allowed."
+        "See what the origin sends after its responses: usually the details of a failed call. Over HTTP/1.1 it may send 8 KiB in 32 fields, and in answer to gRPC-Web over HTTP/2 32 KiB in as many."
     UpstreamBodyCut "upstream_body_cut" 502 "The upstream cut the body of its response short."
         "See the origin's log: it ended before the length that it had promised."
     UpstreamBodyTimeout "upstream_body_timeout" 504 "The body of the upstream's response came too slowly."

@@ -145,7 +145,7 @@ impl Outgoing {
                     head.field(b":authority", value);
                     head.field(b":path", target);
                 }
-                Known::Connection | Known::Upgrade | Known::TransferEncoding => {}
+                Known::Connection | Known::Upgrade | Known::TransferEncoding | Known::Te => {}
                 Known::SecWebSocketKey if self.is_upgrade => {}
                 _ => head.field(name, value),
             }
@@ -209,6 +209,9 @@ fn write_head(out: &mut Vec<u8>, exchange: &Exchange<'_>, is_upgrade: bool) {
     write_framing(out, request.framing);
     if is_upgrade {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    } else if exchange.web.is_some() {
+        // Without it an origin of HTTP/1.1 may leave the status out (RFC 9110 §6.5.1).
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
