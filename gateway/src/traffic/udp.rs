@@ -1,4 +1,4 @@
-//! Datagrams: each client, by its address and port, has a session with one socket of its own towards
+//! Datagrams: each client, by its address and port and the address that it sends to, has a session with one socket of its own towards
 //! one endpoint, so that replies find their way back. The kernel gives the datagrams of a client to
 //! the same worker as long as that worker listens, and the session stays there.
 //!
@@ -10,18 +10,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::net::UdpSocket as StdSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::net::SendFlags;
-use socket2::{Domain, Protocol, Type};
-use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
+pub use self::socket::bind;
+
 use self::session::{NoSession, Session};
+use self::socket::{ClientSocket, Ends};
 use super::exchange::Client;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -29,6 +29,7 @@ use crate::snapshot::{ListenerId, ListenerPlan};
 use crate::telemetry::metrics::{DatagramDrop, StreamEnd};
 
 mod session;
+mod socket;
 
 /// The largest datagram, bytes: its length is a number of 16 bits.
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
@@ -36,38 +37,15 @@ const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 /// Datagrams taken from a socket before others get their turn.
 const TURN_MAX: usize = 64;
 
-/// What the kernel is asked to hold of datagrams that the worker did not come to yet, bytes. The
-/// system may allow less (`net.core.rmem_max`).
-const RECEIVE_BYTES: usize = 1024 * 1024;
-
 /// How long sessions of a listener that is gone may wait for the reply to their last datagram.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Binds one socket of an address; every worker gets its own and the kernel spreads clients over
-/// them.
-pub fn bind(address: SocketAddr) -> io::Result<StdSocket> {
-    let socket = socket2::Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A smaller buffer serves as well, with less patience.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
 
 /// A worker's socket of a listener, with its sessions.
 #[derive(Debug)]
 pub struct Receiver {
     id: ListenerId,
-    socket: UdpSocket,
-    sessions: RefCell<HashMap<SocketAddr, Rc<Session>>>,
+    socket: ClientSocket,
+    sessions: RefCell<HashMap<Ends, Rc<Session>>>,
     /// The datagram on its way through. One byte longer than any may be, to see that it is not.
     datagram: RefCell<Box<[u8]>>,
     stopped: Cell<bool>,
@@ -79,7 +57,7 @@ impl Receiver {
     pub fn start(worker: &Rc<Worker>, id: ListenerId, socket: StdSocket) -> io::Result<Rc<Self>> {
         let receiver = Rc::new(Self {
             id,
-            socket: UdpSocket::from_std(socket)?,
+            socket: ClientSocket::new(socket)?,
             sessions: RefCell::default(),
             datagram: RefCell::new(vec![0; DATAGRAM_BYTES_MAX + 1].into()),
             stopped: Cell::new(false),
@@ -105,10 +83,10 @@ impl Receiver {
     /// Takes one datagram from the socket; false if there is none.
     fn take_one(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let mut datagram = self.datagram.borrow_mut();
-        match self.socket.try_recv_from(&mut datagram) {
-            Ok((length, from)) => {
+        match self.socket.receive(&mut datagram) {
+            Ok((length, ends)) => {
                 let bytes = datagram.get(..length).unwrap_or_default();
-                self.pass(worker, from, bytes);
+                self.pass(worker, ends, bytes);
                 true
             }
             // What an earlier reply met is nothing to this socket.
@@ -117,7 +95,7 @@ impl Receiver {
     }
 
     /// Passes a datagram of a client on.
-    fn pass(self: &Rc<Self>, worker: &Rc<Worker>, from: SocketAddr, datagram: &[u8]) {
+    fn pass(self: &Rc<Self>, worker: &Rc<Worker>, ends: Ends, datagram: &[u8]) {
         let snapshot = worker.snapshot.load();
         let Some(plan) = snapshot.listener(self.id) else {
             return;
@@ -133,7 +111,7 @@ impl Receiver {
         }
         // A session whose endpoint refuses is replaced once; its datagram goes to another one.
         for _ in 0..2 {
-            let session = match self.session(worker, plan, stream, from) {
+            let session = match self.session(worker, plan, stream, ends) {
                 Ok(session) => session,
                 Err(why) => return dropped(why),
             };
@@ -152,16 +130,16 @@ impl Receiver {
         worker: &Rc<Worker>,
         plan: &Arc<ListenerPlan>,
         stream: &Arc<Stream>,
-        from: SocketAddr,
+        ends: Ends,
     ) -> Result<Rc<Session>, DatagramDrop> {
-        let known = self.sessions.borrow().get(&from).cloned();
+        let known = self.sessions.borrow().get(&ends).cloned();
         let Some(known) = known else {
             let sessions_max = plan.streams.as_ref().map_or(0, |it| it.sessions_max);
             if plan.open.load(Ordering::Relaxed) >= sessions_max {
                 worker.metrics.connection_refused(plan.slot.id());
                 return Err(DatagramDrop::SessionsMax);
             }
-            return match self.open(worker, plan, stream, from, None) {
+            return match self.open(worker, plan, stream, ends, None) {
                 Ok(session) => Ok(session),
                 Err(NoSession) => Err(DatagramDrop::NoEndpoint),
             };
@@ -169,7 +147,7 @@ impl Receiver {
         if known.is_good() {
             return Ok(known);
         }
-        match self.open(worker, plan, stream, from, Some(&known)) {
+        match self.open(worker, plan, stream, ends, Some(&known)) {
             Ok(session) => {
                 known.end(StreamEnd::EndpointReset);
                 Ok(session)
@@ -183,17 +161,17 @@ impl Receiver {
         worker: &Rc<Worker>,
         plan: &Arc<ListenerPlan>,
         stream: &Arc<Stream>,
-        from: SocketAddr,
+        ends: Ends,
         instead_of: Option<&Session>,
     ) -> Result<Rc<Session>, NoSession> {
         let client = Client {
-            peer: from,
+            peer: ends.client,
             introduction: None,
             tls: None,
         };
-        let session = Session::open(worker, stream, client, instead_of)?;
+        let session = Session::open(worker, stream, client, ends, instead_of)?;
         let session = Rc::new(session);
-        self.sessions.borrow_mut().insert(from, Rc::clone(&session));
+        self.sessions.borrow_mut().insert(ends, Rc::clone(&session));
         let open = worker.open_session(plan);
         let serving = session::serve(
             Rc::clone(worker),
@@ -205,22 +183,15 @@ impl Receiver {
         Ok(session)
     }
 
-    /// Sends a reply to the client of a session.
-    fn reply(&self, client: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::sendto(&self.socket, datagram, flags, &client)?;
-        Ok(())
-    }
-
     /// Forgets a session, unless its client has another one by now.
     fn forget(&self, session: &Rc<Session>) {
         let mut sessions = self.sessions.borrow_mut();
-        let client = session.client();
+        let ends = session.ends();
         if sessions
-            .get(&client)
+            .get(&ends)
             .is_some_and(|it| Rc::ptr_eq(it, session))
         {
-            sessions.remove(&client);
+            sessions.remove(&ends);
         }
     }
 }

@@ -170,6 +170,57 @@ fn only_the_endpoint_answers_and_only_whoever_asked() {
     assert_eq!(sent, Some(12.0));
 }
 
+/// Somebody without a fixed partner, who sees where an answer comes from.
+fn from_where(client: &UdpSocket, to: SocketAddr, word: &str) -> (SocketAddr, String) {
+    let mut reply = [0; 100];
+    let (length, from) = wait::until("an answer", || {
+        client
+            .send_to(word.as_bytes(), to)
+            .expect("a socket that sends");
+        client.recv_from(&mut reply).ok()
+    });
+    (from, String::from_utf8_lossy(&reply[..length]).into_owned())
+}
+
+#[test]
+fn replies_come_from_the_address_that_was_asked() {
+    let echo = Echo::start("<");
+    let config = CONFIG.replace("127.0.0.1:0", "<any>");
+    let any = gateway::free_address().port();
+    for bind in [format!("0.0.0.0:{any}"), format!(":{any}")] {
+        let gateway = Gateway::start(&config, &[("origin", &echo.address), ("any", &bind)]);
+        let client = UdpSocket::bind("0.0.0.0:0").expect("an address");
+        client
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .expect("set the read timeout");
+        // One port of the client, several addresses of the gateway: a session with each.
+        for round in 0..2 {
+            for last in [1, 2, 77, 254] {
+                let to = SocketAddr::from(([127, 0, 0, last], any));
+                let word = format!("{round} to {last}");
+                assert_eq!(
+                    from_where(&client, to, &word),
+                    (to, format!("<{word}")),
+                    "{bind}"
+                );
+            }
+        }
+        gateway.wait_for_metric(
+            "cardea_stream_connections_open",
+            &[("stream", "names")],
+            4.0,
+        );
+        if bind.starts_with(':') {
+            let client = UdpSocket::bind("[::]:0").expect("an address of IPv6");
+            client
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .expect("set the read timeout");
+            let to: SocketAddr = format!("[::1]:{any}").parse().expect("an address");
+            assert_eq!(from_where(&client, to, "six"), (to, "<six".to_owned()));
+        }
+    }
+}
+
 #[test]
 fn sessions_have_a_cap() {
     let echo = Echo::start("<");

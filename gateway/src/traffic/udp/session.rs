@@ -18,6 +18,7 @@ use rustix::net::SendFlags;
 use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
 
+use super::socket::Ends;
 use super::{Receiver, TURN_MAX};
 use crate::telemetry::metrics::{DatagramDrop, StreamEnd};
 use crate::traffic::exchange::Client;
@@ -33,6 +34,7 @@ use crate::traffic::worker::{OpenSession, Worker};
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
+    ends: Ends,
     stream: Arc<Stream>,
     lead: Lead,
     endpoint: Chosen,
@@ -61,6 +63,7 @@ impl Session {
         worker: &Worker,
         stream: &Arc<Stream>,
         client: Client,
+        ends: Ends,
         instead_of: Option<&Self>,
     ) -> Result<Self, NoSession> {
         let lead = Lead::of(worker, stream, client.peer.ip()).map_err(|_| NoSession)?;
@@ -85,6 +88,7 @@ impl Session {
         worker.metrics.stream_opened(stream.slot.id());
         let session = Self {
             client,
+            ends,
             stream: Arc::clone(stream),
             _active: endpoint.begin(),
             lead,
@@ -103,9 +107,9 @@ impl Session {
         Ok(session)
     }
 
-    /// The client's address.
-    pub(super) fn client(&self) -> SocketAddr {
-        self.client.peer
+    /// Between whom its datagrams pass on the side of the client.
+    pub(super) fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// Whether its endpoint may be used further.
@@ -209,7 +213,7 @@ impl Session {
             worker
                 .metrics
                 .datagram_dropped(slot, DatagramDrop::TooLarge);
-        } else if receiver.reply(self.client(), bytes).is_ok() {
+        } else if receiver.socket.reply(self.ends, bytes).is_ok() {
             self.sent.set(self.sent.get() + length as u64);
             worker.metrics.stream_moved(slot, 0, length as u64);
         } else {
