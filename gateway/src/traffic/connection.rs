@@ -29,11 +29,11 @@ mod conduct;
 pub mod http1;
 pub mod http2;
 
-/// Bytes of an unread request body that are read and dropped after an early response, so that the
-/// client sees the response before the close.
+/// Bytes that are dropped of what a client still sends after it was told something last: the rest of a
+/// body after an early response, or what it had on the way when its handshake failed.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
-/// How long that may take.
+/// How long it has to hear that and to close.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A connection's entry in its worker's register: enough to tell it to go.

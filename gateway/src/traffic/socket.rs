@@ -378,27 +378,32 @@ impl Socket {
         Ok(())
     }
 
-    /// Ends our direction, and drops what the peer still sends, whatever it is, until it has closed
-    /// or the deadline for reading is past: the close would else be a reset, and overtake what was
-    /// sent last.
-    pub async fn part(&self, bytes_max: usize) {
+    /// Ends our direction of the stream, and drops what the peer still sends, whatever it is, until
+    /// it has closed, the time is up or so much has come: closing on bytes that nobody read would be
+    /// a reset, and overtake what was sent last (RFC 9112 section 9.6).
+    pub async fn part(&self, time_max: Duration, bytes_max: usize) {
         if rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).is_err() {
             return;
         }
+        self.set_deadline(Direction::Read, time_max);
         let mut dropped = 0;
-        let mut bytes = [0; HANDSHAKE_BYTES];
         while dropped < bytes_max {
             let ready = poll_fn(|cx| self.poll_ready(Direction::Read, cx)).await;
             if ready.is_err() || self.timer.is_past(Direction::Read) {
                 return;
             }
-            match self.try_receive(&mut bytes) {
+            match self.drop_received() {
                 Ok(0) => return,
                 Ok(received) => dropped += received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
         }
+    }
+
+    /// Drops some of what came. The room for it is no part of a future.
+    fn drop_received(&self) -> io::Result<usize> {
+        self.try_receive(&mut [0; HANDSHAKE_BYTES])
     }
 
     /// Makes the close a reset, which no peer takes for the orderly end of a body.

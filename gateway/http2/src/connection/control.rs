@@ -137,9 +137,7 @@ impl Connection {
         payload: &[u8],
         now_ms: u64,
     ) -> Result<Option<Event<'b>>, Fault> {
-        let ([_, _, _, _], Some(more)) = (payload, frame::number(payload, 0)) else {
-            return Err(Fault::FrameSize);
-        };
+        let more = only_number(payload)?;
         self.count_reply(now_ms)?;
         let more = i64::from(more & 0x7fff_ffff);
         let id = header.stream;
@@ -177,9 +175,7 @@ impl Connection {
         payload: &[u8],
         now_ms: u64,
     ) -> Result<Option<Event<'b>>, Fault> {
-        let ([_, _, _, _], Some(code)) = (payload, frame::number(payload, 0)) else {
-            return Err(Fault::FrameSize);
-        };
+        let code = only_number(payload)?;
         if header.stream == 0 {
             return Err(Fault::StreamId);
         }
@@ -314,4 +310,10 @@ impl Connection {
         frame::write(&mut self.out, kind, frame::ACK, 0, payload);
         Ok(())
     }
+}
+
+/// The number that a payload is made of.
+fn only_number(payload: &[u8]) -> Result<u32, Fault> {
+    let bytes = <[u8; 4]>::try_from(payload).map_err(|_| Fault::FrameSize)?;
+    Ok(u32::from_be_bytes(bytes))
 }

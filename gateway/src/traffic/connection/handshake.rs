@@ -11,7 +11,6 @@
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cardea_acme::{Challenges, OnDemand};
 use cardea_certs::greeting::{Greeting, Refused};
@@ -20,6 +19,7 @@ use rustls::server::Accepted;
 use rustls::{CertificateError, Error as TlsError, PeerIncompatible};
 
 use super::tcp::Taken;
+use super::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::HandshakeEnd;
 use crate::traffic::exchange::Client;
@@ -28,13 +28,6 @@ use crate::traffic::socket::{GreetingError, Socket};
 use crate::traffic::timer::Direction;
 use crate::traffic::tls::{ListenerTls, Session};
 use crate::traffic::worker::Worker;
-
-/// Bytes that a client may still send after it was told why there is no connection: what it may
-/// have on the way, which is more than its first words are.
-const PARTING_BYTES_MAX: usize = 256 * 1024;
-
-/// How long it has to hear that and to close.
-const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Makes the handshake, unless a stream takes it as it is; an error when the connection is of no
 /// use after it.
@@ -105,8 +98,7 @@ pub(super) async fn part(socket: &Socket, end: HandshakeEnd) {
             | HandshakeEnd::Alert
     );
     if !is_told_nothing {
-        socket.set_deadline(Direction::Read, PARTING_TIME_MAX);
-        socket.part(PARTING_BYTES_MAX).await;
+        socket.part(LINGER_TIME_MAX, LINGER_BYTES_MAX).await;
     }
 }
 

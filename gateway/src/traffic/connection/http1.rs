@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cardea_http1::{Framing, HeadFault, HeadScan, Method, RequestHead, Version};
 
@@ -58,7 +58,7 @@ pub async fn serve(
             // The peer may be gone already; there is nobody left to tell.
             let _ = socket.say_goodbye().await;
         }
-        Close::Linger => linger(worker, socket).await,
+        Close::Linger => linger(socket).await,
         Close::Abort => socket.reset_on_close(),
     }
     None
@@ -313,7 +313,7 @@ pub async fn refuse_plain(worker: &Worker, ticket: &Ticket, socket: &Socket) {
     let mut pace = write_pace(&snapshot.timeouts);
     let sent = client.send_whole(&rendered.response, framing, &rendered.body, &mut pace);
     if sent.await.is_ok() {
-        linger(worker, socket).await;
+        linger(socket).await;
     }
 }
 
@@ -324,22 +324,10 @@ enum HeadEnd {
     Http2,
 }
 
-/// Reads and drops what a client still sends after an early response: closing on unread bytes
-/// would reset the connection, and the reset would overtake the response (RFC 9112 §9.6).
-pub(super) async fn linger(worker: &Worker, socket: &Socket) {
+/// Closes a connection so that the client hears what it was told last: it may still be sending.
+pub(super) async fn linger(socket: &Socket) {
     socket.set_deadline(Direction::Write, LINGER_TIME_MAX);
-    if socket.close_write().await.is_err() {
-        return;
+    if socket.close_write().await.is_ok() {
+        socket.part(LINGER_TIME_MAX, LINGER_BYTES_MAX).await;
     }
-    let started = Instant::now();
-    let mut dropped = 0;
-    let mut buffer = worker.buffers.take_head();
-    while dropped < LINGER_BYTES_MAX && started.elapsed() < LINGER_TIME_MAX {
-        socket.set_deadline(Direction::Read, LINGER_TIME_MAX);
-        match socket.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(read) => dropped += read,
-        }
-    }
-    worker.buffers.give_input(buffer);
 }

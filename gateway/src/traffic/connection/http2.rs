@@ -338,7 +338,7 @@ impl Driver<'_> {
         }
         let sent = write_rest(self.hub, self.socket, LINGER_TIME_MAX).await;
         if sent.is_ok() {
-            super::http1::linger(self.hub.worker(), self.socket).await;
+            super::http1::linger(self.socket).await;
         }
     }
 
