@@ -57,11 +57,7 @@ fn snapshot(policies: &str) -> Arc<Snapshot> {
 /// and all of it without policies: the difference is the chain's.
 fn chain(policies: &str) -> Work {
     let snapshot = snapshot(policies);
-    let client = Client {
-        introduction: None,
-        peer: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
-        tls: None,
-    };
+    let client = Client::new(SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)));
     let mut head = RequestHead::default();
     head.parse(BROWSER.as_bytes(), &Limits::default())
         .expect("a valid head");

@@ -17,6 +17,7 @@ use super::headers::Headers;
 use super::proxy_protocol::Tlvs;
 use super::respond::Reason;
 use super::upstream::adaptive::Waiting;
+use super::upstream::pool::OwnPool;
 use crate::snapshot::{ListenerPlan, Snapshot};
 
 /// What every exchange of a connection shares: who is at the other end and how they came.
@@ -29,6 +30,20 @@ pub struct Client {
     pub introduction: Option<Box<Introduction>>,
     /// The TLS session, if the connection has one.
     pub tls: Option<Box<TlsIdentity>>,
+    /// Connections to endpoints that were made for it and wait for its next request.
+    pub own: OwnPool,
+}
+
+impl Client {
+    /// A client of whom only the address is known.
+    pub fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            introduction: None,
+            tls: None,
+            own: OwnPool::default(),
+        }
+    }
 }
 
 /// What a proxy said of a connection before it began (PROXY protocol).

@@ -289,10 +289,7 @@ impl Attempt<'_> {
         };
         if ended.end == End::Complete && ended.is_reusable && is_drained {
             connection.socket.timer().end_after(Duration::ZERO);
-            let settings = &self.endpoint.upstream().upstream().settings.pool;
-            self.worker
-                .pool
-                .keep(self.endpoint.id, connection, settings);
+            self.keep(exchange, connection);
         }
         if let Some(outcome) = ended.outcome {
             self.endpoint.record(outcome);

@@ -164,11 +164,7 @@ impl Receiver {
         ends: Ends,
         instead_of: Option<&Session>,
     ) -> Result<Rc<Session>, NoSession> {
-        let client = Client {
-            peer: ends.client,
-            introduction: None,
-            tls: None,
-        };
+        let client = Client::new(ends.client);
         let session = Session::open(worker, stream, client, ends, instead_of)?;
         let session = Rc::new(session);
         self.sessions.borrow_mut().insert(ends, Rc::clone(&session));

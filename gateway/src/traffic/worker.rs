@@ -284,11 +284,7 @@ impl Worker {
         stream: tokio::net::TcpStream,
         peer: SocketAddr,
     ) {
-        let client = Client {
-            peer,
-            introduction: None,
-            tls: None,
-        };
+        let client = Client::new(peer);
         let socket = Socket::new(stream, &self.wheel);
         let connection = connection::serve(Rc::clone(self), listener, socket, client);
         // In a box, because a task moves its future when it begins and when it ends.

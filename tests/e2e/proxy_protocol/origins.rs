@@ -80,18 +80,89 @@ fn no_connection_serves_two_clients() {
     let (origin, headers) = origin();
     let gateway = towards(&origin, "proxy_protocol: v1");
     let (mut first, mut second) = (gateway.client(), gateway.client());
-    let mut expected = Vec::new();
+    let expected = [&first, &second].map(|it| line(it.local(), gateway.listener("web")));
+    for _ in 0..3 {
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.get("a.test", "/").status, 200);
+        }
+    }
+    // Each client's next requests come on the connection that was made for it.
+    assert_eq!(taken(&headers), expected);
+    assert_eq!(origin.connections(), 2);
+    let reused = gateway.metric("cardea_upstream_connections_reused_total", &[]);
+    assert_eq!(reused, Some(4.0));
+    // And it goes with the client.
+    drop(first);
+    origin.wait_until("one is closed", |origin| origin.open_connections() == 1);
+    assert_eq!(second.get("a.test", "/").status, 200);
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn who_is_introduced_by_another_keeps_a_connection_as_well() {
+    let (origin, headers) = origin();
+    let config = r#"
+workers: 1
+listeners:
+  - { name: web, bind: ["127.0.0.1:0"], proxy_protocol: { from: [127.0.0.1] } }
+domains: [{ hosts: [a.test], routes: [{ to: pool }] }]
+upstreams: { pool: { endpoints: ["<origin>"], proxy_protocol: v2 } }
+"#;
+    let gateway = Gateway::start(config, &[("origin", &origin.address())]);
+    // Two connections that say the same of themselves are two nevertheless.
+    let mut clients: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = gateway.client();
+            client.send(v2("192.0.2.1:4000", "198.51.100.1:443", b""));
+            client
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for round in 0..2 {
+        for client in &mut clients {
+            assert_eq!(client.get("a.test", "/").status, 200);
+            let told = origin.last_request();
+            let id = told.field("x-request-id").expect("an id").to_owned();
+            if round == 0 {
+                ids.push(id);
+            }
+        }
+    }
+    // The id is that of the connection: of the first request on it.
+    let expected: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let values = tlv(0x05, id.as_bytes());
+            v2("192.0.2.1:4000", "198.51.100.1:443", &values)
+        })
+        .collect();
+    assert_eq!(taken(&headers), expected);
+}
+
+#[test]
+fn what_is_kept_for_a_client_is_kept_for_a_while() {
+    let (origin, _) = origin();
+    let gateway = towards(&origin, "proxy_protocol: v1, pool: { idle_timeout: 1s }");
+    let mut client = gateway.client();
+    assert_eq!(client.get("a.test", "/").status, 200);
+    assert_eq!(origin.open_connections(), 1);
+    origin.wait_until("it is closed", |origin| origin.open_connections() == 0);
+    assert_eq!(client.get("a.test", "/").status, 200);
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn under_a_cap_nothing_is_kept_for_one_client() {
+    let (origin, _) = origin();
+    let settings = "proxy_protocol: v1, limits: { connections_max: 1 }";
+    let gateway = towards(&origin, settings);
+    let (mut first, mut second) = (gateway.client(), gateway.client());
     for _ in 0..2 {
         for client in [&mut first, &mut second] {
             assert_eq!(client.get("a.test", "/").status, 200);
-            expected.push(line(client.local(), gateway.listener("web")));
         }
     }
-    assert_eq!(taken(&headers), expected);
     assert_eq!(origin.connections(), 4);
-    let reused = gateway.metric("cardea_upstream_connections_reused_total", &[]);
-    assert_eq!(reused, Some(0.0));
-    origin.wait_until("they are closed", |origin| origin.open_connections() == 0);
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Attempt<'_> {
             return Ok(Link::Shared(stream));
         }
         if settings.protocol != Protocol::Http2
-            && let Some(connection) = worker.pool.checkout(self.endpoint.id)
+            && let Some(connection) = self.waiting(exchange)
         {
             reused();
             return Ok(Link::Own(connection, true));
@@ -58,6 +58,29 @@ impl Attempt<'_> {
         drop(connecting);
         let stream = stream.ok_or(Failure::connecting(Reason::UpstreamConnectFailed))?;
         Ok(Link::Shared(stream))
+    }
+
+    /// A connection that was kept: by the worker for anybody, or by the client for itself if the
+    /// endpoint is told whom a connection is for.
+    fn waiting(&self, exchange: &Exchange<'_>) -> Option<Connection> {
+        let (pool, id) = (&self.worker.pool, self.endpoint.id);
+        let settings = &self.endpoint.upstream().upstream().settings;
+        match settings.proxy_protocol {
+            None => pool.checkout(id),
+            Some(_) => pool.checkout_own(&exchange.client.own, id),
+        }
+    }
+
+    /// Keeps a connection whose exchange is over.
+    pub(super) fn keep(&self, exchange: &Exchange<'_>, connection: Connection) {
+        let (pool, id) = (&self.worker.pool, self.endpoint.id);
+        let settings = &self.endpoint.upstream().upstream().settings;
+        if !connection.is_introduced {
+            pool.keep(id, connection, &settings.pool);
+        } else if settings.caps.connections_max == 0 {
+            // Under a cap, what waits for one client would be missing for another.
+            pool.keep_own(&exchange.client.own, id, connection, &settings.pool);
+        }
     }
 
     /// A stream of a connection that is there, or that is being made. A tunnel needs one whose

@@ -4,11 +4,7 @@ use super::*;
 use crate::traffic::proxy_protocol::{Addresses, Tlvs, kind, push};
 
 fn client() -> Client {
-    Client {
-        peer: "10.0.0.9:5".parse().unwrap(),
-        introduction: None,
-        tls: None,
-    }
+    Client::new("10.0.0.9:5".parse().unwrap())
 }
 
 fn header<'b>(source: &str, transport: Transport, tlvs: &'b [u8]) -> Header<'b> {

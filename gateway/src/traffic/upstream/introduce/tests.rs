@@ -8,11 +8,7 @@ use crate::traffic::exchange::Introduction;
 use crate::traffic::proxy_protocol::{Header, Parsed, parse};
 
 fn plain(peer: &str) -> Client {
-    Client {
-        peer: peer.parse().unwrap(),
-        introduction: None,
-        tls: None,
-    }
+    Client::new(peer.parse().unwrap())
 }
 
 fn over_tls(certificate: Option<&str>, resumed: bool) -> Client {
