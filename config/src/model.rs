@@ -59,7 +59,7 @@ pub use listener::{
     UdpLimits,
 };
 pub use log_level::{LogDirectives, LogLevel};
-pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol, UpstreamProxyProtocol};
+pub use proxy_protocol::{HeaderMode, ListenerProxyProtocol, ProxyValue, UpstreamProxyProtocol};
 pub(crate) use rare::shared;
 pub use rare::{Rare, Shared};
 pub use reference::{FilePath, SecretText};

@@ -25,6 +25,7 @@ pub mod forward;
 pub mod grpc_web;
 pub mod http2;
 pub mod peer;
+pub mod proxy_value;
 pub mod relay;
 pub mod splice;
 pub mod stream;

@@ -19,6 +19,7 @@ use crate::fixture::{PLAIN, assert_refused, get};
 mod origins;
 mod peers;
 mod refusals;
+mod values;
 
 const V1: &str = "PROXY TCP4 192.0.2.1 198.51.100.1 4000 443\r\n";
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::exchange::{Client, Exchange, Notes, Request, RequestId, UpstreamTrace};
+use super::proxy_value;
 use super::respond::{self, Page, Reason, Reply};
 use super::route::{NoRoute, RequestView, normalise};
 use super::worker::Worker;
@@ -51,6 +52,9 @@ pub fn open<'t>(
         exchange.client_address = vouched_address(&exchange);
     } else {
         exchange.request.headers.remove_claims();
+    }
+    if let Some(rules) = &listener.proxy_protocol {
+        proxy_value::tell(&rules.fields, client, &mut exchange.request.headers);
     }
     exchange.request_id = request_id(worker, &exchange);
     if let Some(name) = &snapshot.forwarding.request_id {

@@ -51,6 +51,20 @@ pub mod kind {
     pub const TLS_VERSION: u8 = 0x21;
     /// Inside: whom the client's certificate names.
     pub const TLS_COMMON_NAME: u8 = 0x22;
+    /// Inside: its cipher suite.
+    pub const TLS_CIPHER: u8 = 0x23;
+    /// Inside: the algorithm that signed the certificate.
+    pub const TLS_SIGNATURE: u8 = 0x24;
+    /// Inside: the algorithm of the certificate's key.
+    pub const TLS_KEY: u8 = 0x25;
+    /// The network namespace that the connection came through.
+    pub const NAMESPACE: u8 = 0x30;
+    /// Of Google Cloud: a private connection.
+    pub const GCP: u8 = 0xe0;
+    /// Of AWS: a kind, and its value.
+    pub const AWS: u8 = 0xea;
+    /// Of Azure: a kind, and its value.
+    pub const AZURE: u8 = 0xee;
 }
 
 /// A version of the protocol.

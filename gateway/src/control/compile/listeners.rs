@@ -20,6 +20,7 @@ use super::tls::{self, Policies};
 use crate::snapshot::{ListenerId, ListenerPlan};
 use crate::telemetry::metrics::{ListenerSlot, Metrics};
 use crate::traffic::connection::proxy_header::ProxyRules;
+use crate::traffic::headers::HeaderName;
 use crate::traffic::route::{HostTable, PathRules};
 use crate::traffic::stream::ListenerStreams;
 use crate::traffic::tls::ListenerTls;
@@ -233,6 +234,11 @@ fn proxy_rules(settings: &model::ListenerProxyProtocol) -> ProxyRules {
         is_required: settings.mode == HeaderMode::Required,
         timeout: settings.timeout.0,
         bytes_max: usize::try_from(settings.header_bytes_max.0).unwrap_or(usize::MAX),
+        fields: settings
+            .request_headers
+            .iter()
+            .map(|(name, value)| (HeaderName::new(name), *value))
+            .collect(),
     }
 }
 

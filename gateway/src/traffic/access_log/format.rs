@@ -3,6 +3,7 @@
 //!
 //! Must not: take a template that logs a credential, or more than one line.
 
+use cardea_config::model::ProxyValue;
 use cardea_http1::Known;
 
 use super::field::Field;
@@ -36,8 +37,8 @@ pub enum Piece {
     Field(Field),
     /// `{header:name}`: a field of the request's head.
     Header(HeaderName),
-    /// `{proxy_tlv:0xea}`: what a proxy in front said under a number (PROXY protocol).
-    ProxyValue(u8),
+    /// `{proxy_tlv:0xea}`: what a proxy in front said, by number or name (PROXY protocol).
+    ProxyValue(ProxyValue),
 }
 
 /// A template that cannot be compiled.
@@ -51,15 +52,15 @@ pub enum FormatError {
     Unopened,
     /// No such field.
     #[error(
-        "there is no field `{0}`; there is: {all}, header:<name>, proxy_tlv:<number>",
+        "there is no field `{0}`; there is: {all}, header:<name>, proxy_tlv:<number or name>",
         all = names()
     )]
     Unknown(String),
     /// Not a name of a header field.
     #[error("`{0}` is not the name of a header field")]
     HeaderName(String),
-    /// Not a number of a value.
-    #[error("`{0}` is no number of a value; write `0xea`, or `234`")]
+    /// Neither a number nor a name of a value.
+    #[error("{}", .0.replace('\n', "; "))]
     ProxyValue(String),
     /// A header field that lets whoever reads the log act as the client.
     #[error("`{0}` holds credentials, which do not belong in a log")]
@@ -135,8 +136,9 @@ fn piece(name: &str) -> Result<Piece, FormatError> {
     if let Some(header) = name.strip_prefix("header:") {
         return header_piece(header);
     }
-    if let Some(number) = name.strip_prefix("proxy_tlv:") {
-        return proxy_value_piece(number);
+    if let Some(value) = name.strip_prefix("proxy_tlv:") {
+        let value = value.parse().map_err(FormatError::ProxyValue)?;
+        return Ok(Piece::ProxyValue(value));
     }
     let field = Field::ALL.iter().find(|field| field.name() == name);
     field
@@ -156,18 +158,6 @@ fn header_piece(name: &str) -> Result<Piece, FormatError> {
     Ok(Piece::Header(header))
 }
 
-fn proxy_value_piece(text: &str) -> Result<Piece, FormatError> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let number = match digits {
-        Some(digits) => u8::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    let number = number.ok().filter(|_| !text.contains('+'));
-    number
-        .map(Piece::ProxyValue)
-        .ok_or_else(|| FormatError::ProxyValue(text.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,10 +175,12 @@ mod tests {
         check("{header:}", FormatError::HeaderName(String::new()));
         check("{header:a b}", FormatError::HeaderName("a b".into()));
         check("{header:Cookie}", FormatError::Credential("Cookie".into()));
-        check("{proxy_tlv:}", FormatError::ProxyValue(String::new()));
-        check("{proxy_tlv:256}", FormatError::ProxyValue("256".into()));
-        check("{proxy_tlv:0x+1}", FormatError::ProxyValue("0x+1".into()));
-        check("{proxy_tlv:ea}", FormatError::ProxyValue("ea".into()));
+        for wrong in ["", "256", "0x+1", "ea", "AUTHORITY"] {
+            let template = format!("{{proxy_tlv:{wrong}}}");
+            let told = Format::template(&template).expect_err(wrong).to_string();
+            assert!(told.starts_with(&format!("`{wrong}` is nothing")), "{told}");
+            assert!(told.contains("; write one of authority,"), "{told}");
+        }
         check("a\nb", FormatError::Control);
         let text = |text: &str| Piece::Text(text.into());
         let compiled = Format::template("{{{status}}} {header:X-Env}{time}");
@@ -200,10 +192,14 @@ mod tests {
             Piece::Time,
         ];
         assert_eq!(compiled, Ok(Format::Template(pieces.into())));
-        for number in ["0xea", "0XEA", "234"] {
-            let compiled = Format::template(&format!("{{proxy_tlv:{number}}}"));
-            let pieces = [Piece::ProxyValue(0xea)];
-            assert_eq!(compiled, Ok(Format::Template(pieces.into())), "{number}");
+        for (text, value) in [
+            ("0xea", ProxyValue::Number(0xea)),
+            ("234", ProxyValue::Number(0xea)),
+            ("aws_vpc_endpoint", ProxyValue::AwsVpcEndpoint),
+        ] {
+            let compiled = Format::template(&format!("{{proxy_tlv:{text}}}"));
+            let pieces = [Piece::ProxyValue(value)];
+            assert_eq!(compiled, Ok(Format::Template(pieces.into())), "{text}");
         }
         assert_eq!(Format::template(""), Ok(Format::Template([].into())));
     }

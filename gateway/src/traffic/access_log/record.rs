@@ -16,6 +16,7 @@ use super::time::Clock;
 use crate::traffic::exchange::{Introduction, Protocol, TlsIdentity};
 use crate::traffic::headers::Headers;
 use crate::traffic::proxy_protocol::{Tls, Tlvs, kind};
+use crate::traffic::proxy_value::{self, Said};
 
 /// One finished exchange.
 #[derive(Debug)]
@@ -143,7 +144,14 @@ impl Format {
                         Piece::Target => target(record, out),
                         Piece::Field(field) => text_value(out, field.value(record)),
                         Piece::Header(name) => header(out, record.headers.value(name)),
-                        Piece::ProxyValue(kind) => header(out, record.proxy_value(*kind)),
+                        Piece::ProxyValue(which) => {
+                            let said = record.introduction;
+                            match said.and_then(|said| proxy_value::find(said, *which)) {
+                                Some(Said::Number(number)) => write::decimal(out, number),
+                                Some(Said::Bytes(bytes)) => header(out, Some(bytes)),
+                                None => header(out, None),
+                            }
+                        }
                     }
                 }
             }

@@ -9,12 +9,14 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use cardea_config::model::ProxyValue;
 use ipnet::IpNet;
 
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::ProxyHeaderEnd;
 use crate::traffic::buffer::Buffers;
 use crate::traffic::exchange::{Client, Introduction};
+use crate::traffic::headers::HeaderName;
 use crate::traffic::proxy_protocol::{Fault, Header, Parsed, Transport, Version, parse};
 use crate::traffic::socket::Socket;
 use crate::traffic::timer::Direction;
@@ -31,6 +33,8 @@ pub struct ProxyRules {
     pub timeout: Duration,
     /// Bytes of a header of version 2.
     pub bytes_max: usize,
+    /// Fields of requests, and what was said that is their value.
+    pub fields: Box<[(HeaderName, ProxyValue)]>,
 }
 
 impl ProxyRules {

@@ -28,6 +28,7 @@ fn proxies_are_known_by_their_networks() {
         is_required: true,
         timeout: Duration::from_secs(1),
         bytes_max: 512,
+        fields: [].into(),
     };
     let check = |peer: &str, expected: bool| {
         assert_eq!(rules.trusts(peer.parse().unwrap()), expected, "{peer}");
