@@ -91,6 +91,8 @@ pub struct ListenerPlan {
     pub http2: cardea_http2::Limits,
     /// Whether connections without TLS may speak HTTP/2.
     pub takes_cleartext_http2: bool,
+    /// Whether a request without TLS may have its connection go on in HTTP/2.
+    pub upgrades_to_http2: bool,
     /// How paths are normalised.
     pub paths: PathRules,
     /// Requests served on one connection before it is closed.

@@ -21,6 +21,7 @@ mod grpc;
 mod grpc_web;
 mod origins;
 mod policies;
+mod upgrade;
 mod websockets;
 
 /// A client of HTTP/2 without TLS.

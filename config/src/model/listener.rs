@@ -138,6 +138,9 @@ super::section! {
     pub struct Http2Limits {
         /// Whether connections without TLS may speak it, to clients that know so beforehand (h2c).
         pub cleartext: bool = true,
+        /// Whether a request of HTTP/1.1 without TLS and without a body may have its connection go on
+        /// in HTTP/2 (`Upgrade: h2c`). HTTP/2 has given that up (RFC 9113); it is for old clients.
+        pub upgrade: bool = false,
         /// Streams that a client may have open at once.
         #[serde(deserialize_with = "text::positive")]
         pub streams_max: u32 = 100,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use self::tcp::Taken;
-use super::buffer::Inbound;
+use self::upgrade::Turned;
 use super::exchange::Client;
 use super::socket::Socket;
 use super::timer::{Direction, TimerHandle};
@@ -28,6 +28,7 @@ mod conduct;
 
 pub mod http1;
 pub mod http2;
+mod upgrade;
 
 /// Bytes that are dropped of what a client still sends after it was told something last: the rest of a
 /// body after an early response, or what it had on the way when its handshake failed.
@@ -129,13 +130,13 @@ pub async fn serve(
     }
     drop(plan);
     let is_http2 = client.tls.as_ref().is_some_and(|tls| tls.is_http2);
-    let received = match is_http2 {
-        true => Some(Inbound::default()),
+    let turned = match is_http2 {
+        true => Some(Turned::default()),
         false => http1::serve(&worker, &ticket, &socket, &client).await,
     };
-    if let Some(received) = received {
+    if let Some(turned) = turned {
         // In a box: most connections have no use for its room.
-        Box::pin(http2::serve(&worker, ticket, socket, client, received)).await;
+        Box::pin(http2::serve(&worker, ticket, socket, client, turned)).await;
     }
     drop(open);
 }

@@ -73,21 +73,43 @@ impl Connection {
             self.is_settled = true;
             return Ok(None);
         }
-        let (settings, []) = payload.as_chunks::<6>() else {
-            return Err(Fault::FrameSize);
-        };
         if self.expected == Expected::Settings {
             self.expected = Expected::Frame;
         } else {
             self.count_control(now_ms)?;
         }
+        self.set_all(payload)?;
+        self.peer.is_introduced = true;
+        self.answer(Kind::Settings, &[])?;
+        Ok(Some(Event::Window { stream: 0 }))
+    }
+
+    /// Goes on from a request of HTTP/1.1 without a body that asked for it with these settings (RFC 7540
+    /// section 3.2): the request is stream 1, of which the client has said all, and its preface is
+    /// still to come.
+    ///
+    /// # Errors
+    /// The settings break a rule, which ends the connection.
+    pub fn begin_upgraded(&mut self, settings: &[u8]) -> Result<(), Fault> {
+        debug_assert!(!self.has_begun(), "an upgrade is the beginning");
+        self.set_all(settings)?;
+        self.peer_stream = 1;
+        let mut stream = self.new_stream(1);
+        stream.has_head = true;
+        stream.is_received = true;
+        self.streams.push(stream);
+        Ok(())
+    }
+
+    fn set_all(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let (settings, []) = payload.as_chunks::<6>() else {
+            return Err(Fault::FrameSize);
+        };
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let id = u16::from_be_bytes([i0, i1]);
             self.set(id, u32::from_be_bytes([v0, v1, v2, v3]))?;
         }
-        self.peer.is_introduced = true;
-        self.answer(Kind::Settings, &[])?;
-        Ok(Some(Event::Window { stream: 0 }))
+        Ok(())
     }
 
     fn set(&mut self, id: u16, value: u32) -> Result<(), Fault> {

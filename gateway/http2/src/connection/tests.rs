@@ -9,5 +9,6 @@ mod order;
 mod rules;
 mod splits;
 mod states;
+mod upgrade;
 mod windows;
 mod wire;

@@ -186,6 +186,7 @@ fn plan(settings: &model::Listener, own: Own, underscores: Underscores) -> Liste
         limits: limits(http, underscores),
         http2: http2(settings),
         takes_cleartext_http2: settings.http2.cleartext,
+        upgrades_to_http2: settings.http2.upgrade,
         paths: PathRules::from(http),
         requests_per_connection_max: u64::from(http.requests_per_connection_max.max(1)),
         connections_max: u64::from(settings.connections_max),

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use cardea_http1::{Framing, HeadFault, HeadScan, Method, RequestHead, Version};
 
-use super::client::{ClientEnd, ClientSide, write_pace};
+use super::client::{ClientEnd, ClientSide, send, write_pace};
 use super::conduct::{answer, conduct};
 use super::head::{HeadFacts, Refused, facts, fill_request};
+use super::upgrade::{self, First, Turned};
 use super::{LINGER_BYTES_MAX, LINGER_TIME_MAX, Ticket};
 use crate::snapshot::{ListenerPlan, Snapshot};
 use crate::traffic::body::{Body, BodyReader, Pace, SocketBody};
@@ -26,14 +27,13 @@ use crate::traffic::timer::Direction;
 use crate::traffic::worker::Worker;
 use crate::traffic::{admit, finish};
 
-/// Serves a connection to its end. What is returned was received on a connection that turned out to
-/// speak HTTP/2, and begins with its preface.
+/// Serves a connection to its end, or until it turns out to speak HTTP/2.
 pub async fn serve(
     worker: &Rc<Worker>,
     ticket: &Ticket,
     socket: &Socket,
     client: &Client,
-) -> Option<Inbound> {
+) -> Option<Turned> {
     let mut connection = Http1 {
         worker,
         ticket,
@@ -47,12 +47,15 @@ pub async fn serve(
         Close::Orderly if !connection.inbound.is_empty() => Close::Linger,
         close => close,
     };
-    if matches!(close, Close::Http2) {
-        return Some(connection.inbound);
+    if let Close::Http2(first) = close {
+        return Some(Turned {
+            received: connection.inbound,
+            first,
+        });
     }
     connection.inbound.discard(&worker.buffers);
     match close {
-        Close::Silent | Close::Http2 => {}
+        Close::Silent | Close::Http2(_) => {}
         Close::Orderly => {
             socket.set_deadline(Direction::Write, LINGER_TIME_MAX);
             // The peer may be gone already; there is nobody left to tell.
@@ -74,8 +77,9 @@ enum Close {
     Linger,
     /// A response stayed incomplete, and only a reset tells the client so.
     Abort,
-    /// The client speaks HTTP/2, and knew before that we do (RFC 9113 section 3.3).
-    Http2,
+    /// The client speaks HTTP/2: it knew before that we do (RFC 9113 section 3.3), or asked for it by
+    /// this request.
+    Http2(Option<Box<First>>),
 }
 
 struct Http1<'c> {
@@ -158,7 +162,15 @@ impl Http1<'_> {
             }
             Err(HeadEnd::Http2) => {
                 self.worker.give_request(request);
-                return Err(Close::Http2);
+                return Err(Close::Http2(None));
+            }
+            Err(HeadEnd::Upgrade(facts, settings)) => {
+                let first = First {
+                    request,
+                    facts,
+                    settings,
+                };
+                return Err(Box::pin(self.switch(snapshot, first)).await);
             }
             Err(HeadEnd::Refused(refused)) => {
                 return Err(self.refuse(snapshot, plan, request, refused).await);
@@ -231,8 +243,15 @@ impl Http1<'_> {
         self.worker
             .buffers
             .give_input(std::mem::replace(&mut request.headers.bytes, bytes));
+        let settings = match self.may_upgrade(plan) {
+            true => upgrade::settings(head, &request.headers.bytes),
+            false => None,
+        };
         fill_request(request, head);
         let facts = facts(head).map_err(HeadEnd::Refused)?;
+        if let Some(settings) = settings {
+            return Err(HeadEnd::Upgrade(facts, settings));
+        }
         if self.socket.is_handshaking() {
             self.settle_early(plan, request, &facts).await?;
         }
@@ -247,6 +266,23 @@ impl Http1<'_> {
             && plan.takes_cleartext_http2
             && self.socket.session().is_none()
             && self.inbound.bytes().get(..PREFACE_LINE_BYTES) == preface
+    }
+
+    /// Whether a request may have the connection go on in HTTP/2.
+    fn may_upgrade(&self, plan: &ListenerPlan) -> bool {
+        plan.upgrades_to_http2
+            && self.socket.session().is_none()
+            && !self.ticket.is_released()
+            && !self.worker.is_draining()
+    }
+
+    /// Goes on in HTTP/2, with a request as the first stream.
+    async fn switch(&self, snapshot: &Snapshot, first: First) -> Close {
+        let mut pace = write_pace(&snapshot.timeouts);
+        match send(self.socket, upgrade::SWITCHING, &[], &mut pace).await {
+            Ok(()) => Close::Http2(Some(Box::new(first))),
+            Err(_) => Close::Silent,
+        }
     }
 
     /// Has a request that came before the end of its handshake wait for that, unless it may be
@@ -322,6 +358,8 @@ enum HeadEnd {
     Closed,
     Refused(Refused),
     Http2,
+    /// The request asks for HTTP/2, with these settings.
+    Upgrade(HeadFacts, Vec<u8>),
 }
 
 /// Closes a connection so that the client hears what it was told last: it may still be sending.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use cardea_http2::{Event, Fault, Role};
 
+use super::upgrade::Turned;
 use super::{LINGER_TIME_MAX, Ticket};
 use crate::traffic::buffer::Inbound;
 use crate::traffic::exchange::Client;
@@ -37,13 +38,13 @@ struct Caller {
     ticket: Rc<Ticket>,
 }
 
-/// Serves a connection to its end. What was received already begins with the client's preface.
+/// Serves a connection to its end.
 pub async fn serve(
     worker: &Rc<Worker>,
     ticket: Rc<Ticket>,
     socket: Socket,
     client: Client,
-    received: Inbound,
+    turned: Turned,
 ) {
     let snapshot = worker.snapshot.of(ticket.listener());
     let Some(plan) = snapshot.listener(ticket.listener()) else {
@@ -79,11 +80,18 @@ pub async fn serve(
     };
     socket.set_deadline(Direction::Read, driver.waits.head);
     let mut reader = Reader {
-        inbound: received,
+        inbound: turned.received,
         text: Vec::new(),
-        served: 0,
+        served: u64::from(turned.first.is_some()),
     };
-    let end = driver.run(&mut reader).await;
+    let begun = match turned.first {
+        Some(first) => exchange::begin_upgraded(&hub, &caller, *first),
+        None => Ok(()),
+    };
+    let end = match begun {
+        Ok(()) => driver.run(&mut reader).await,
+        Err(fault) => End::Fault(fault),
+    };
     caller.ticket.set_idle(false);
     hub.end();
     driver.say_last_words(end).await;

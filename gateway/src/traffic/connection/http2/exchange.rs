@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use cardea_http1::{Framing, Limits, Method, RequestHead};
-use cardea_http2::{ErrorCode, MessageFault, Verdict};
+use cardea_http2::{ErrorCode, Fault, MessageFault, Verdict};
 use data_encoding::BASE64;
 
 use super::Caller;
@@ -16,6 +16,7 @@ use crate::traffic::body::{Body, Pace};
 use crate::traffic::connection::client::{ClientEnd, ClientSide};
 use crate::traffic::connection::conduct::{answer, conduct};
 use crate::traffic::connection::head::{HeadFacts, Refused, facts, fill_request};
+use crate::traffic::connection::upgrade::First;
 use crate::traffic::connection::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
 use crate::traffic::exchange::{Exchange, Protocol, Request};
 use crate::traffic::forward::End;
@@ -74,6 +75,28 @@ pub(super) fn begin(
             tokio::task::spawn_local(Box::pin(refuse(stream, caller, request, refused)))
         }
     };
+}
+
+/// Begins the exchange of a request that asked for HTTP/2 (RFC 7540 section 3.2).
+///
+/// # Errors
+/// The settings that came with it break a rule.
+pub(super) fn begin_upgraded(
+    hub: &Rc<Hub>,
+    caller: &Rc<Caller>,
+    first: First,
+) -> Result<(), Fault> {
+    let First {
+        mut request,
+        facts,
+        settings,
+    } = first;
+    hub.act(|codec| codec.begin_upgraded(&settings))?;
+    request.protocol = Protocol::Http2;
+    let stream = Stream::new(hub, 1, true);
+    hub.add(Rc::clone(&stream));
+    tokio::task::spawn_local(Box::pin(serve(stream, Rc::clone(caller), request, facts)));
+    Ok(())
 }
 
 /// A head being read.
