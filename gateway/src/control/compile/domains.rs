@@ -228,6 +228,7 @@ impl Compiler<'_> {
             .with(&domain.policies, domain_place(domain))
             .with(&settings.policies, place);
         let chain = Chain::compile(&mut levels);
+        let grpc_web = levels.most_specific(|level| level.grpc_web) == Some(true);
         let found = levels.into_found();
         let is_broken = !found.is_empty();
         self.found.extend(found);
@@ -247,11 +248,7 @@ impl Compiler<'_> {
         (!is_broken).then(|| Route {
             chain,
             timeouts: (self.shared).timeouts(timeouts(&levels.map(|it| it.timeouts.as_deref()))),
-            grpc_web: levels
-                .iter()
-                .rev()
-                .find_map(|it| it.grpc_web)
-                .unwrap_or(false),
+            grpc_web,
             backends,
             weights: WeightedChoice::new(settings.to.0.iter().map(|backend| backend.weight)),
             slot: self.metrics.route_slot(domain_name, &name),

@@ -68,13 +68,8 @@ pub(super) fn begin(
     let stream = Stream::new(hub, id, is_end);
     hub.add(Rc::clone(&stream));
     let caller = Rc::clone(caller);
-    // In boxes, because a task moves its future when it begins and when it ends.
-    match read {
-        Ok(facts) => tokio::task::spawn_local(Box::pin(serve(stream, caller, request, facts))),
-        Err(refused) => {
-            tokio::task::spawn_local(Box::pin(refuse(stream, caller, request, refused)))
-        }
-    };
+    // In a box, because a task moves its future when it begins and when it ends.
+    tokio::task::spawn_local(Box::pin(serve(stream, caller, request, read)));
 }
 
 /// Begins the exchange of a request that asked for HTTP/2 (RFC 7540 section 3.2).
@@ -95,7 +90,8 @@ pub(super) fn begin_upgraded(
     request.protocol = Protocol::Http2;
     let stream = Stream::new(hub, 1, true);
     hub.add(Rc::clone(&stream));
-    tokio::task::spawn_local(Box::pin(serve(stream, Rc::clone(caller), request, facts)));
+    let caller = Rc::clone(caller);
+    tokio::task::spawn_local(Box::pin(serve(stream, caller, request, Ok(facts))));
     Ok(())
 }
 
@@ -160,8 +156,12 @@ fn refused(fault: MessageFault) -> Refused {
     }
 }
 
-/// The exchange of a request that could be read.
-async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, facts: HeadFacts) {
+async fn serve(
+    stream: Rc<Stream>,
+    caller: Rc<Caller>,
+    request: Box<Request>,
+    read: Result<HeadFacts, Refused>,
+) {
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
     let snapshot = worker.snapshot.of(caller.ticket.listener());
@@ -171,67 +171,41 @@ async fn serve(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, fa
         return;
     };
     let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
+    let is_malformed = read.is_err();
+    let is_upgrade = matches!(read, Ok(facts) if facts.is_upgrade);
     let client = ClientSide {
-        is_head: exchange.request.method == Method::Head,
-        expects_continue: Cell::new(facts.expects_continue),
-        ..client_side(&stream, &caller)
+        end: ClientEnd::Http2(&stream),
+        ticket: &caller.ticket,
+        is_head: !is_malformed && exchange.request.method == Method::Head,
+        persistent: Cell::new(true),
+        head_sent: Cell::new(false),
+        expects_continue: Cell::new(matches!(read, Ok(facts) if facts.expects_continue)),
     };
     let pace = Pace::new(
         exchange.timeouts.body_progress,
         exchange.timeouts.body_rate_min,
     );
-    let mut body = Body::from(StreamBody::new(&stream, facts.is_upgrade, pace));
-    // What was given up in the same breath as it was asked is nobody's work.
-    let end = match stream.loss() {
-        Some(_) => End::Cut(Reason::ClientClosed),
-        None => conduct(worker, &mut exchange, &client, &mut body, facts.is_upgrade).await,
+    let mut body = Body::from(StreamBody::new(&stream, is_upgrade, pace));
+    let end = match read {
+        // What was given up in the same breath as it was asked is nobody's work.
+        Ok(_) if stream.loss().is_some() => End::Cut(Reason::ClientClosed),
+        Ok(_) => conduct(worker, &mut exchange, &client, &mut body, is_upgrade).await,
+        Err(refused) => {
+            let mut reply = Reply::new(refused.reason);
+            reply.detail = refused.detail;
+            answer(&mut exchange, &client, &mut body, *reply).await
+        }
     };
-    let code = code(&mut exchange, end);
-    finish::finish(worker, exchange);
-    if code == ErrorCode::NO_ERROR && !facts.is_upgrade {
-        discard(worker, &mut body).await;
-    }
-    stream.close(code);
-}
-
-/// Answers a request that could not be read.
-async fn refuse(stream: Rc<Stream>, caller: Rc<Caller>, request: Box<Request>, refused: Refused) {
-    let worker = Rc::clone(stream.hub().worker());
-    let worker = &worker;
-    let snapshot = worker.snapshot.of(caller.ticket.listener());
-    let Some(plan) = snapshot.listener(caller.ticket.listener()) else {
-        worker.give_request(request);
-        stream.close(ErrorCode::REFUSED_STREAM);
-        return;
-    };
-    let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
-    let client = client_side(&stream, &caller);
-    let pace = Pace::new(
-        exchange.timeouts.body_progress,
-        exchange.timeouts.body_rate_min,
-    );
-    let mut body = Body::from(StreamBody::new(&stream, false, pace));
-    let mut reply = Reply::new(refused.reason);
-    reply.detail = refused.detail;
-    let end = answer(&mut exchange, &client, &mut body, *reply).await;
     let code = match code(&mut exchange, end) {
         // RFC 9113 section 8.1.1.
-        ErrorCode::NO_ERROR => ErrorCode::PROTOCOL_ERROR,
+        ErrorCode::NO_ERROR if is_malformed => ErrorCode::PROTOCOL_ERROR,
         code => code,
     };
     finish::finish(worker, exchange);
-    stream.close(code);
-}
-
-fn client_side<'c>(stream: &'c Stream, caller: &'c Caller) -> ClientSide<'c> {
-    ClientSide {
-        end: ClientEnd::Http2(stream),
-        ticket: &caller.ticket,
-        is_head: false,
-        persistent: Cell::new(true),
-        head_sent: Cell::new(false),
-        expects_continue: Cell::new(false),
+    if code == ErrorCode::NO_ERROR && !is_upgrade {
+        discard(worker, &mut body).await;
     }
+    stream.close(code);
 }
 
 /// The code that a stream is reset with, if it is not over after its exchange.
