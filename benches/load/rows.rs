@@ -173,6 +173,26 @@ impl Bench {
         self.start_with(proxy, setting, &self.certificate)
     }
 
+    /// Starts every proxy for a stage; one that does not start is told of under these rows.
+    pub(crate) fn start_all(
+        &self,
+        setting: Setting,
+        certificate: &Certificate,
+        rows: &[&Row],
+        report: &mut Report,
+    ) -> Vec<Running<'_>> {
+        let mut started = Vec::new();
+        for proxy in &self.proxies {
+            match self.start_with(proxy, setting, certificate) {
+                Ok(running) => started.push(running),
+                Err(error) => rows
+                    .iter()
+                    .for_each(|row| report.failed(row, &proxy.name, &error)),
+            }
+        }
+        started
+    }
+
     /// Starts one proxy for a stage under another certificate.
     pub(crate) fn start_with<'p>(
         &self,
@@ -204,13 +224,7 @@ impl Bench {
         let Some(first) = works().next() else {
             return;
         };
-        let mut started = Vec::new();
-        for proxy in &self.proxies {
-            match self.start(proxy, Setting::ONE) {
-                Ok(running) => started.push(running),
-                Err(error) => report.failed(&first.row, &proxy.name, &error),
-            }
-        }
+        let started = self.start_all(Setting::ONE, &self.certificate, &[&first.row], report);
         for work in works() {
             for round in 0..self.effort.rounds {
                 eprintln!(

@@ -34,13 +34,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
     if !bench.wants(&ROW) {
         return;
     }
-    let mut started = Vec::new();
-    for proxy in &bench.proxies {
-        match bench.start_with(proxy, Setting::ONE, &bench.rsa) {
-            Ok(running) => started.push(running),
-            Err(error) => report.failed(&ROW, &proxy.name, &error),
-        }
-    }
+    let started = bench.start_all(Setting::ONE, &bench.rsa, &[&ROW], report);
     for round in 0..bench.effort.rounds {
         eprintln!("{}: round {} of {}", ROW.id, round + 1, bench.effort.rounds);
         for running in &started {

@@ -103,13 +103,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
         let Some(first) = wanted.first() else {
             continue;
         };
-        let mut started = Vec::new();
-        for proxy in &bench.proxies {
-            match bench.start_with(proxy, Setting::ONE, certificate) {
-                Ok(running) => started.push(running),
-                Err(error) => report.failed(&first.row, &proxy.name, &error),
-            }
-        }
+        let started = bench.start_all(Setting::ONE, certificate, &[&first.row], report);
         for handshake in wanted {
             turns(bench, handshake, (certificate, &started), report);
         }

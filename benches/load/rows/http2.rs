@@ -58,13 +58,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
     let Some(first) = wanted().next() else {
         return;
     };
-    let mut started = Vec::new();
-    for proxy in &bench.proxies {
-        match bench.start(proxy, Setting::ONE) {
-            Ok(running) => started.push(running),
-            Err(error) => report.failed(&first.row, &proxy.name, &error),
-        }
-    }
+    let started = bench.start_all(Setting::ONE, &bench.certificate, &[&first.row], report);
     for load in wanted() {
         for round in 0..bench.effort.rounds {
             let rounds = bench.effort.rounds;

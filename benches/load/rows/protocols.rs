@@ -100,17 +100,8 @@ fn setting(kind: Kind) -> Result<Setting> {
 
 /// Everything is started once and takes turns.
 fn turns(bench: &Bench, setting: Setting, loads: &[&Load], report: &mut Report) {
-    let mut started = Vec::new();
-    for proxy in &bench.proxies {
-        match bench.start(proxy, setting) {
-            Ok(running) => started.push(running),
-            Err(error) => {
-                for load in loads {
-                    report.failed(&load.row, &proxy.name, &error);
-                }
-            }
-        }
-    }
+    let rows: Vec<_> = loads.iter().map(|load| &load.row).collect();
+    let started = bench.start_all(setting, &bench.certificate, &rows, report);
     for Load { row, kind } in loads {
         for round in 0..bench.effort.rounds {
             eprintln!("{}: round {} of {}", row.id, round + 1, bench.effort.rounds);
