@@ -164,7 +164,7 @@ fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-/// Configurations and logs lie in memory where possible: an access log must not wait for a disk.
+/// Configurations and logs lie in memory where possible: nothing must wait for a disk.
 fn scratch_directory() -> Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();

@@ -286,7 +286,7 @@ impl Bench {
         client.run(self.effort.warm_up)?;
         let warm_up = client.take();
         let upstream = self.origin.accepted();
-        let before = running.begin()?;
+        let before = running.process.cpu()?;
         client.run(self.effort.window)?;
         let cpu = running.process.cpu()?.since(before);
         let tally = client.take();

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::certificate::hosts::HostCertificates;
 use crate::certificate::{Certificate, DOMAIN};
 use crate::origin::{Origin, SMALL_PATH};
-use crate::process::{CpuTime, Process};
+use crate::process::Process;
 use crate::rivals::Proxy;
 use crate::template::{Values, expand};
 
@@ -161,8 +161,6 @@ impl<'p> Running<'p> {
             ("generation", "0".to_owned()),
         ]
         .into();
-        // Beside the configuration, every line of a log would wake those that watch the directory.
-        fs::create_dir(directory.join("log"))?;
         let files = expand(proxy.template(), &values)?;
         for (name, content) in &files {
             fs::write(directory.join(name), content)?;
@@ -192,16 +190,6 @@ impl<'p> Running<'p> {
                 format!("{} does not serve; it says:\n{said}", proxy.name)
             })?;
         Ok(running)
-    }
-
-    /// The CPU time before a measurement. The log begins anew, as one that is rotated does: where it
-    /// grows for ever into memory, the first use of each page costs more than what is written.
-    pub(crate) fn begin(&self) -> Result<CpuTime> {
-        let log = self.directory.join("log/access.log");
-        if log.exists() {
-            fs::File::options().write(true).open(&log)?.set_len(0)?;
-        }
-        self.process.cpu()
     }
 
     /// The proxy that runs.

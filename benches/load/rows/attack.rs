@@ -134,7 +134,7 @@ fn turn(bench: &Bench, running: &Running<'_>, kind: Kind, report: &mut Report) -
     honest.enter(BEFORE);
     thread::sleep(bench.effort.window);
     honest.enter(DURING);
-    let (cpu, begin) = (running.begin()?, Instant::now());
+    let (cpu, begin) = (running.process.cpu()?, Instant::now());
     let attacker = Attacker::start(kind, running.https, bench.certificate.client_of_http2())?;
     thread::sleep(bench.effort.attack);
     let attack = attacker.finish()?;

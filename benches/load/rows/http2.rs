@@ -77,7 +77,7 @@ fn turn(bench: &Bench, running: &Running<'_>, load: &Load) -> Result<Sample> {
     let warm_up = ask(running, load, load.first)?;
     let window = bench.effort.window.as_secs_f64();
     let count = (warm_up.per_second * window).max(load.first as f64) as u64;
-    let before = running.begin()?;
+    let before = running.process.cpu()?;
     let answered = ask(running, load, count)?;
     let cpu = running.process.cpu()?.since(before);
     let per_request = cpu.total.as_secs_f64() * 1e6 / count as f64;

@@ -149,7 +149,7 @@ fn exchanges<T: Talk>(
     mut callers: Callers<T>,
 ) -> Result<Sample> {
     callers.run(bench.effort.warm_up)?;
-    let before = running.begin()?;
+    let before = running.process.cpu()?;
     let count = callers.run(bench.effort.window)?;
     let cpu = running.process.cpu()?.since(before);
     callers.finish()?;
