@@ -236,7 +236,7 @@ impl Attempt<'_> {
         body: &mut Body<'_>,
         stream: &Rc<Stream>,
     ) -> Result<End, Failure> {
-        stream.timer().end_after(exchange.left());
+        stream.timer().end_with(self.client.timer());
         let active = self.endpoint.begin();
         let origin = OriginEnd::Http2(stream);
         let conversed = match self.may_converse(exchange, stream).await {
@@ -269,7 +269,7 @@ impl Attempt<'_> {
         is_reused: bool,
     ) -> Result<End, Failure> {
         connection.requests += 1;
-        connection.socket.timer().end_after(exchange.left());
+        connection.socket.timer().end_with(self.client.timer());
         let active = self.endpoint.begin();
         let mut inbound = Inbound::default();
         let origin = OriginEnd::Http1(&connection.socket);

@@ -66,6 +66,11 @@ impl Timer {
         self.end.set(self.at(after));
     }
 
+    /// Lets no deadline lie beyond that of another timer's exchange, which is the same.
+    pub fn end_with(&self, other: &Self) {
+        self.end.set(other.end.get());
+    }
+
     /// Sets a direction's deadline to `after` from now; zero switches it off.
     pub fn set(&self, direction: Direction, after: Duration) {
         let deadline = self.at(after).min(self.end.get());

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::access_log::WorkerLog;
 use super::buffer::Buffers;
+use super::connection::http2::Runners;
 use super::connection::{self, Ticket};
 use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
@@ -105,6 +106,8 @@ pub struct Worker {
     pub response_limits: Limits,
     /// How long what is ready waits for this worker, as of the last tick.
     pub delay: Cell<Duration>,
+    /// Tasks for the exchanges of streams.
+    pub runners: Runners,
     /// The share that TLS handshakes have of this worker.
     pub lanes: Lanes,
     register: RefCell<Vec<Option<Rc<Ticket>>>>,
@@ -169,6 +172,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             register: RefCell::default(),
             vacant: RefCell::default(),
             delay: Cell::default(),
+            runners: Runners::default(),
             lanes: Lanes::default(),
             requests: RefCell::default(),
             heads: RefCell::default(),

@@ -27,6 +27,9 @@ use crate::traffic::timer::Direction;
 use crate::traffic::worker::Worker;
 
 mod exchange;
+mod runner;
+
+pub use runner::Runners;
 
 /// How long a client has to hear that the connection ends before its new streams are ignored.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use cardea_http1::{Framing, Limits, Method, RequestHead};
 use cardea_http2::{ErrorCode, Fault, MessageFault, Verdict};
 use data_encoding::BASE64;
 
-use super::Caller;
+use super::{Caller, runner};
 use crate::traffic::body::{Body, Pace};
 use crate::traffic::connection::client::{ClientEnd, ClientSide};
 use crate::traffic::connection::conduct::{answer, conduct};
@@ -25,6 +25,15 @@ use crate::traffic::http2::{Hub, Stream, StreamBody};
 use crate::traffic::respond::{Reason, Reply};
 use crate::traffic::worker::Worker;
 use crate::traffic::{admit, finish};
+
+/// An exchange that was begun: its stream, and what its head says.
+#[derive(Debug)]
+pub(super) struct Begun {
+    stream: Rc<Stream>,
+    caller: Rc<Caller>,
+    request: Box<Request>,
+    read: Result<HeadFacts, Refused>,
+}
 
 /// Begins the exchange of a stream whose head is there.
 pub(super) fn begin(
@@ -67,9 +76,13 @@ pub(super) fn begin(
     }
     let stream = Stream::new(hub, id, is_end);
     hub.add(Rc::clone(&stream));
-    let caller = Rc::clone(caller);
-    // In a box, because a task moves its future when it begins and when it ends.
-    tokio::task::spawn_local(Box::pin(serve(stream, caller, request, read)));
+    let begun = Begun {
+        stream,
+        caller: Rc::clone(caller),
+        request,
+        read,
+    };
+    runner::run(worker, begun);
 }
 
 /// Begins the exchange of a request that asked for HTTP/2 (RFC 7540 section 3.2).
@@ -90,8 +103,13 @@ pub(super) fn begin_upgraded(
     request.protocol = Protocol::Http2;
     let stream = Stream::new(hub, 1, true);
     hub.add(Rc::clone(&stream));
-    let caller = Rc::clone(caller);
-    tokio::task::spawn_local(Box::pin(serve(stream, caller, request, Ok(facts))));
+    let begun = Begun {
+        stream,
+        caller: Rc::clone(caller),
+        request,
+        read: Ok(facts),
+    };
+    runner::run(hub.worker(), begun);
     Ok(())
 }
 
@@ -156,12 +174,14 @@ fn refused(fault: MessageFault) -> Refused {
     }
 }
 
-async fn serve(
-    stream: Rc<Stream>,
-    caller: Rc<Caller>,
-    request: Box<Request>,
-    read: Result<HeadFacts, Refused>,
-) {
+/// Serves a stream to its end.
+pub(super) async fn serve(begun: Begun) {
+    let Begun {
+        stream,
+        caller,
+        request,
+        read,
+    } = begun;
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
     let snapshot = worker.snapshot.of(caller.ticket.listener());
