@@ -17,10 +17,16 @@ pub const HEAD_BYTES: usize = 8 * 1024;
 /// at once stays in the processor's cache. One that has to grow stays larger.
 const OUTPUT_BYTES: usize = 2 * 1024;
 
+/// The room that one may have gained when it is kept, bytes.
+const OUTPUT_BYTES_KEPT_MAX: usize = 2 * HEAD_BYTES;
+
 /// The length of a body buffer, bytes. Every system call on either side wakes a peer, so fewer and
 /// larger ones are cheaper: half of it costs an eighth more for large bodies over TLS. Twice of it
 /// saves another tenth, but it is also what a slow reader makes us hold.
 pub const BODY_BYTES: usize = 128 * 1024;
+
+/// The room of a buffer to serialise bodies into, bytes: one body buffer and what is around its pieces.
+const LARGE_OUTPUT_BYTES: usize = BODY_BYTES + 4 * 1024;
 
 /// Spare buffers of each kind that a worker keeps, bytes.
 const SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -31,6 +37,7 @@ pub struct Buffers {
     heads: RefCell<Vec<Vec<u8>>>,
     bodies: RefCell<Vec<Vec<u8>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
+    large_outputs: RefCell<Vec<Vec<u8>>>,
     in_use: Cell<usize>,
 }
 
@@ -53,6 +60,19 @@ impl Buffers {
             .unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
     }
 
+    /// Sees to it that so much more fits into an output buffer, by way of a larger one if it does not:
+    /// a buffer that grows is copied each time.
+    pub fn widen_output(&self, buffer: &mut Vec<u8>, more: usize) {
+        let free = buffer.capacity() - buffer.len();
+        if more <= free || buffer.len() + more > LARGE_OUTPUT_BYTES {
+            return;
+        }
+        let large = self.take(&self.large_outputs);
+        let mut large = large.unwrap_or_else(|| Vec::with_capacity(LARGE_OUTPUT_BYTES));
+        large.extend_from_slice(buffer);
+        self.give_output(std::mem::replace(buffer, large));
+    }
+
     /// Takes an input buffer back, whichever kind it is.
     pub fn give_input(&self, buffer: Vec<u8>) {
         match buffer.len() {
@@ -70,10 +90,10 @@ impl Buffers {
             return;
         }
         buffer.clear();
-        if buffer.capacity() <= 2 * HEAD_BYTES {
-            self.give(&self.outputs, buffer);
-        } else {
-            self.in_use.set(self.in_use.get().saturating_sub(1));
+        match buffer.capacity() {
+            OUTPUT_BYTES..=OUTPUT_BYTES_KEPT_MAX => self.give(&self.outputs, buffer),
+            LARGE_OUTPUT_BYTES => self.give(&self.large_outputs, buffer),
+            _ => self.in_use.set(self.in_use.get().saturating_sub(1)),
         }
     }
 
@@ -272,6 +292,27 @@ mod tests {
         bytes.make_room(HEAD_BYTES);
         assert!(bytes.buffer.len() > HEAD_BYTES);
         assert_eq!(bytes.bytes(), [7, 7]);
+    }
+
+    #[test]
+    fn a_large_output_keeps_what_was_written_and_is_used_again() {
+        let buffers = Buffers::default();
+        let mut out = buffers.take_output();
+        out.extend_from_slice(b"frame");
+        buffers.widen_output(&mut out, OUTPUT_BYTES - 5);
+        assert_eq!(out.capacity(), OUTPUT_BYTES, "it fits");
+        buffers.widen_output(&mut out, BODY_BYTES);
+        assert_eq!(
+            (&out[..], out.capacity()),
+            (&b"frame"[..], LARGE_OUTPUT_BYTES)
+        );
+        let place = out.as_ptr();
+        buffers.give_output(out);
+        let mut out = buffers.take_output();
+        buffers.widen_output(&mut out, BODY_BYTES);
+        assert_eq!(out.as_ptr(), place);
+        buffers.give_output(out);
+        assert_eq!(buffers.in_use(), 0);
     }
 
     #[test]

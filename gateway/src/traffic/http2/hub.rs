@@ -112,13 +112,9 @@ impl Hub {
         self.sent.set(sent);
         if pending == 0 {
             self.sent.set(0);
-            codec.out.clear();
-            if codec.stream_count() == 0 {
-                // A connection that waits holds no buffer.
-                self.worker
-                    .buffers
-                    .give_output(std::mem::take(&mut codec.out));
-            }
+            // A connection that waits holds no buffer.
+            let out = std::mem::take(&mut codec.out);
+            self.worker.buffers.give_output(out);
         }
         if self.sent.get() >= OUTPUT_BYTES_MAX {
             // What is always filled up again is never empty.

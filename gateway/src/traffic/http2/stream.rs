@@ -23,6 +23,9 @@ use crate::traffic::upstream::request::stays_here;
 /// is as much, or half of what its windows usually are.
 const ROOM_BYTES_MIN: usize = 1024;
 
+/// Room for the headers of the frames around the largest piece, bytes.
+const FRAMES_BYTES: usize = 256;
+
 /// How long a stream waits for so much room before it makes do with less.
 const USEFUL_ROOM_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -219,9 +222,11 @@ impl Stream {
         let is_end = is_end && piece.len() == bytes.len();
         let is_there = !self.is_lost() && self.hub.codec().sendable(self.id).is_some();
         self.is_there(is_there)?;
-        Ok(self
-            .hub
-            .act(|codec| codec.send_data(self.id, piece, is_end)))
+        Ok(self.hub.act(|codec| {
+            let buffers = &self.hub.worker().buffers;
+            buffers.widen_output(&mut codec.out, piece.len() + FRAMES_BYTES);
+            codec.send_data(self.id, piece, is_end)
+        }))
     }
 
     fn is_there(&self, is_there: bool) -> io::Result<()> {
