@@ -1,6 +1,7 @@
 //! The rows of the threat table on work that costs its sender nothing: each has a budget, whoever is
 //! beyond it is closed with the right code and counted, and the honest do not notice.
 
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -341,6 +342,35 @@ fn a_window_that_opens_byte_by_byte_costs_no_frame_a_byte() {
     // Slower than the pace, so it ends.
     slow.pump_until("the end of the stream", |slow| slow.of(stream).is_over());
     assert_eq!(slow.of(stream).reset, Some(code::CANCEL));
+}
+
+#[test]
+fn the_last_bytes_of_a_body_fill_the_window_at_once() {
+    let (taken, is_taken) = mpsc::channel();
+    let is_taken = Mutex::new(is_taken);
+    let origin = Origin::serve(move |connection: &mut Connection| {
+        while connection.request().is_some() {
+            connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n");
+            connection.answer(vec![b'a'; 1500]);
+            let is_taken = is_taken.lock().expect("nobody panics");
+            is_taken.recv_timeout(BOUND).expect("the client reads");
+            connection.answer(vec![b'z'; 500]);
+        }
+    });
+    let gateway = plain(&origin);
+    let settings = [(setting::INITIAL_WINDOW_SIZE, 2000)];
+    let mut client = Client::over(gateway.client(), &settings);
+    client.opens_windows = false;
+    let began = Instant::now();
+    for _ in 0..20 {
+        let stream = client.open(&request("GET", "a.test", "/"), true);
+        client.pump_until("most of it", |it| it.of(stream).body.len() == 1500);
+        taken.send(()).expect("the origin listens");
+        client.pump_until("the rest", |it| it.of(stream).body.len() == 2000);
+    }
+    // Not one wait for a larger window, which would never come.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]

@@ -172,7 +172,11 @@ impl Stream {
         self.room_for(usize::MAX, pace).await
     }
 
-    async fn room_for(&self, wanted: usize, pace: &mut Pace) -> io::Result<()> {
+    /// Waits for room for so many bytes, or as many as are worth a frame. A peer whose window is not
+    /// used up has no reason to open it: then any room will do.
+    async fn room_for(&self, bytes: usize, pace: &mut Pace) -> io::Result<()> {
+        let is_used_up = self.hub.codec().sendable(self.id) == Some(0);
+        let wanted = if is_used_up { bytes } else { 1 };
         self.timer.set(Direction::Write, USEFUL_ROOM_WAIT);
         let useful = poll_fn(|cx| self.poll_room(cx, wanted)).await;
         match useful {
