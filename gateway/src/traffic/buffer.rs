@@ -5,8 +5,10 @@
 //! is freed.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 use super::socket::Socket;
 
@@ -166,15 +168,25 @@ impl Inbound {
     /// Reads once from the socket; zero is the end of the stream. A buffer is taken only when
     /// bytes are there.
     pub async fn fill(&mut self, socket: &Socket, buffers: &Buffers) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(socket, buffers, cx)).await
+    }
+
+    /// One step of `fill`.
+    pub fn poll_fill(
+        &mut self,
+        socket: &Socket,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
-            socket.readable().await?;
+            ready!(socket.poll_readable(cx))?;
             self.buffer = buffers.take_head();
         }
         self.make_room(1);
         let space = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let read = socket.read(space).await?;
+        let read = ready!(socket.poll_read(cx, space))?;
         self.end += read;
-        Ok(read)
+        Poll::Ready(Ok(read))
     }
 
     /// Makes the next fills large: for bodies that do not fit a head buffer.

@@ -130,12 +130,12 @@ pub async fn serve(
     }
     drop(plan);
     let is_http2 = client.tls.as_ref().is_some_and(|tls| tls.is_http2);
+    // In boxes, too: neither has a use for the other's room.
     let turned = match is_http2 {
         true => Some(Turned::default()),
-        false => http1::serve(&worker, &ticket, &socket, &client).await,
+        false => Box::pin(http1::serve(&worker, &ticket, &socket, &client)).await,
     };
     if let Some(turned) = turned {
-        // In a box: most connections have no use for its room.
         Box::pin(http2::serve(&worker, ticket, socket, client, turned)).await;
     }
     drop(open);

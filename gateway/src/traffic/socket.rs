@@ -107,17 +107,16 @@ impl Socket {
 
     /// Waits until reading can make progress, without a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| {
-            if self
-                .session
-                .as_ref()
-                .is_some_and(|session| session.borrow().has_plaintext())
-            {
-                return Poll::Ready(Ok(()));
-            }
-            self.poll_ready(Direction::Read, cx)
-        })
-        .await
+        poll_fn(|cx| self.poll_readable(cx)).await
+    }
+
+    /// One step of waiting until a read would find something.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| session.borrow().has_plaintext()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_ready(Direction::Read, cx)
     }
 
     /// Reads at least one byte; zero is the end of the stream.

@@ -197,7 +197,15 @@ impl Driver<'_> {
             self.rearm();
             let buffers = &self.hub.worker().buffers;
             let room = reader.inbound.room();
-            match reader.inbound.fill(self.socket, buffers).await {
+            let filled = poll_fn(|cx| {
+                if self.hub.is_empty() {
+                    // Nobody waits for anything: what is held is held for nothing.
+                    buffers.give_output(std::mem::take(&mut reader.text));
+                    reader.inbound.release(buffers);
+                }
+                reader.inbound.poll_fill(self.socket, buffers, cx)
+            });
+            match filled.await {
                 Ok(0) => return End::Gone,
                 // More than fits was there: a body comes in.
                 Ok(read) if read == room => reader.inbound.widen(buffers),
@@ -266,11 +274,6 @@ impl Driver<'_> {
                 Some(Event::Goaway { .. }) => self.end(),
             }
             inbound.consume(taken);
-        }
-        if self.hub.is_empty() {
-            // Nobody waits for anything: what is held is held for nothing.
-            worker.buffers.give_output(std::mem::take(&mut reader.text));
-            reader.inbound.release(&worker.buffers);
         }
         let is_within = !reader.inbound.is_empty() || self.hub.codec().is_within_head();
         self.is_within_head.set(is_within);
