@@ -35,6 +35,12 @@ impl Budget {
         }
     }
 
+    /// Whether less than half of it is left.
+    pub(crate) fn is_low(&mut self, now_ms: u64) -> bool {
+        self.fill(now_ms);
+        self.left < u64::from(self.max) * 500
+    }
+
     /// Gives one back.
     pub(crate) fn give(&mut self) {
         self.left = (self.left + 1000).min(u64::from(self.max) * 1000);
@@ -54,6 +60,16 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_is_low_until_time_has_filled_half_of_it() {
+        let mut budget = Budget::new(4);
+        assert!((0..2).all(|_| budget.take(0)));
+        assert!(!budget.is_low(0));
+        assert!(budget.take(0) && budget.is_low(0));
+        assert!(!budget.is_low(Limits::BUDGET_PERIOD_MS / 2));
+        assert!(!Budget::new(0).is_low(0), "nothing is not half of nothing");
+    }
 
     #[test]
     fn a_budget_is_used_up_and_fills_with_time_and_work() {

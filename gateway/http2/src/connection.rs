@@ -242,6 +242,12 @@ impl Connection {
         connection
     }
 
+    /// Whether the peer has used up more than half of what it may do without asking for anything, or
+    /// of its resets: it should be read slowly.
+    pub fn is_wasteful(&mut self, now_ms: u64) -> bool {
+        self.control.is_low(now_ms) || self.resets.is_low(now_ms)
+    }
+
     /// How many streams are open.
     pub fn stream_count(&self) -> usize {
         self.streams.len()

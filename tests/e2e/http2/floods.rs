@@ -145,6 +145,23 @@ fn ping_settings_priority_and_window_floods() {
 }
 
 #[test]
+fn who_has_used_up_half_of_a_budget_is_read_slowly() {
+    let origin = Origin::echo();
+    let gateway = plain(&origin);
+    let mut client = client(&gateway);
+    let labels = [("listener", "web")];
+    let pauses = || gateway.metric("cardea_http2_pauses_total", &labels);
+    let ping = Frame::new(kind::PING, 0, 0, vec![0; 8]);
+    send_all(&mut client, vec![ping.clone(); 200]);
+    assert_eq!(client.get("a.test", "/").status, 200);
+    assert_eq!(pauses(), Some(0.0));
+    send_all(&mut client, vec![ping; 100]);
+    client.ping();
+    assert_eq!(client.get("a.test", "/").status, 200, "slowly, but served");
+    wait::until_true("a pause is counted", || pauses() > Some(0.0));
+}
+
+#[test]
 fn empty_frames_flood() {
     for payload in [vec![], vec![0]] {
         check("control_flood", |attacker| {

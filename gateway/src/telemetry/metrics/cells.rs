@@ -247,6 +247,7 @@ pub(super) struct ListenerCells {
     pub(super) refused: Count,
     pub(super) handshakes: [Count; HandshakeEnd::ALL.len()],
     pub(super) http2_faults: Http2Faults,
+    pub(super) http2_pauses: Count,
     pub(super) proxy_headers: [Count; ProxyHeaderEnd::ALL.len()],
 }
 
@@ -300,6 +301,7 @@ impl Cells for ListenerCells {
 
     fn clear(&self) {
         clear_all([&self.opened, &self.closed, &self.refused]);
+        clear_all([&self.http2_pauses]);
         clear_all(&self.handshakes);
         clear_all(&self.http2_faults.0);
         clear_all(&self.proxy_headers);

@@ -286,6 +286,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
     });
     for (key, slot) in held {
         let (mut opened, mut closed, mut refused) = (0u64, 0u64, 0u64);
+        let mut pauses = 0u64;
         let mut handshakes = [0; HandshakeEnd::ALL.len()];
         let mut faults = [0; Fault::ALL.len()];
         let mut proxy_headers = [0; ProxyHeaderEnd::ALL.len()];
@@ -298,6 +299,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
             closed = closed.wrapping_add(cells.closed.value());
             opened = opened.wrapping_add(cells.opened.value());
             refused = refused.wrapping_add(cells.refused.value());
+            pauses = pauses.wrapping_add(cells.http2_pauses.value());
             add_all(&mut handshakes, &cells.handshakes);
             add_all(&mut faults, &cells.http2_faults.0);
             add_all(&mut proxy_headers, &cells.proxy_headers);
@@ -319,6 +321,7 @@ fn listeners(shared: &Shared, families: &mut Families) {
         for (fault, count) in Fault::ALL.iter().zip(faults) {
             families.add_count(Metric::Http2Faults, &[name, fault.as_str()], count);
         }
+        families.add_count(Metric::Http2Pauses, &[name], pauses);
         // Most listeners have no proxy in front.
         if proxy_headers == [0; ProxyHeaderEnd::ALL.len()] {
             continue;

@@ -83,6 +83,8 @@ metrics! {
         "TLS handshakes with clients, by how they ended."
     Http2Faults "cardea_http2_faults_total" Counter ["listener" "fault"]
         "Rules of HTTP/2 that clients broke: streams reset and connections closed for it."
+    Http2Pauses "cardea_http2_pauses_total" Counter ["listener"]
+        "Times that a connection of HTTP/2 was left unread for 20 ms, because its client had used up half of a budget."
     ProxyHeaders "cardea_proxy_headers_total" Counter ["listener" "result"]
         "Connections from proxies that say where these come from (PROXY protocol), by what came of it."
     TunnelsOpen "cardea_tunnels_open" Gauge []

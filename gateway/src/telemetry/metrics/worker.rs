@@ -128,6 +128,11 @@ impl WorkerMetrics {
         });
     }
 
+    /// Counts a moment for which a connection of HTTP/2 was not read.
+    pub fn http2_paused(&self, listener: ListenerSlotId) {
+        self.at_listener(listener, |cells| cells.http2_pauses.add(1));
+    }
+
     /// Counts a rule of HTTP/2 that a client broke.
     pub fn http2_fault(&self, listener: ListenerSlotId, fault: Fault) {
         self.at_listener(listener, |cells| {

@@ -34,6 +34,9 @@ pub use runner::Runners;
 /// How long a client has to hear that the connection ends before its new streams are ignored.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long a connection is left unread that has used up half of a budget, each time.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Who is at the other end of a connection.
 #[derive(Debug)]
 struct Caller {
@@ -194,6 +197,7 @@ impl Driver<'_> {
                 return End::Fault(fault);
             }
             poll_fn(|cx| self.hub.poll_drained(cx)).await;
+            self.pause_if_wasteful().await;
             self.rearm();
             let buffers = &self.hub.worker().buffers;
             let room = reader.inbound.room();
@@ -218,6 +222,21 @@ impl Driver<'_> {
                 Err(_) => return End::Gone,
             }
         }
+    }
+
+    /// Leaves the connection unread for a moment if most of what came on it asked for nothing: to read
+    /// it, and to be woken for it, is most of what that costs us.
+    async fn pause_if_wasteful(&self) {
+        let worker = self.hub.worker();
+        if !self.hub.codec().is_wasteful(worker.wheel.now_ms()) {
+            return;
+        }
+        let snapshot = worker.snapshot.of(self.caller.ticket.listener());
+        if let Some(plan) = snapshot.listener(self.caller.ticket.listener()) {
+            worker.metrics.http2_paused(plan.slot.id());
+        }
+        drop(snapshot);
+        Box::pin(tokio::time::sleep(PAUSE)).await;
     }
 
     /// Takes in the frames that are there as a whole.
