@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cardea_tests::origin::Connection;
+use cardea_tests::http2;
+use cardea_tests::origin::{self, Connection};
 use cardea_tests::process::{command, run};
 use cardea_tests::wait::until_true;
 use cardea_tests::{Gateway, Origin};
@@ -177,6 +178,32 @@ fn what_is_beyond_the_limit_waits_and_opens_no_connection() {
     // Nobody waits when the load is gone.
     gateway.wait_for_metric("cardea_upstream_requests_queued", &ORIGIN, 0.0);
     assert_eq!(gateway.get("a.test", "/").status, 200);
+}
+
+#[test]
+fn however_many_wait_for_an_upstream_more_can_begin() {
+    const CLIENTS: usize = 7;
+    let origin = Origin::serve(origin::silent);
+    let gateway = Gateway::start(WITHOUT_LIMIT, &[("origin", &origin.address())]);
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| http2::Client::connect(gateway.listener("web")))
+        .collect();
+    for client in &mut clients {
+        for _ in 0..100 {
+            client.open(&http2::request("GET", "a.test", "/"), true);
+        }
+    }
+    origin.wait_until("every request arrives", |origin| {
+        origin.requests().len() == 100 * CLIENTS
+    });
+    gateway.wait_for_metric("cardea_worker_requests_waiting", &[("worker", "0")], 0.0);
+    // The clients go; so do those requests, and others are served.
+    drop(clients);
+    origin.wait_until("the requests are given up", |origin| {
+        origin.open_connections() == 0
+    });
+    let mut client = http2::Client::connect(gateway.listener("web"));
+    assert_eq!(client.get("b.test", "/").status, 404);
 }
 
 /// Clients of load tests do not open another connection when one has served enough.

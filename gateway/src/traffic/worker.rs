@@ -219,6 +219,9 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.metrics.set_pool_idle(worker.pool.len());
         worker.metrics.set_delay(worker.delay.get());
         worker.metrics.set_buffers_in_use(worker.buffers.in_use());
+        worker
+            .metrics
+            .set_requests_waiting(worker.runners.waiting());
     }
 }
 

@@ -328,6 +328,7 @@ pub(super) struct OwnCells {
     pub(super) tunnels_closed: Count,
     pub(super) pool_idle: Count,
     pub(super) buffers_in_use: Count,
+    pub(super) requests_waiting: Count,
     /// Microseconds.
     pub(super) delay: Count,
 }

@@ -383,6 +383,11 @@ fn workers(shared: &Shared, families: &mut Families) {
         families.add(Metric::WorkerDelay, &[&index], delay);
         families.add_count(Metric::WorkerBuffers, &[&index], own.buffers_in_use.value());
         families.add_count(
+            Metric::WorkerWaiting,
+            &[&index],
+            own.requests_waiting.value(),
+        );
+        families.add_count(
             Metric::WorkerIdleConnections,
             &[&index],
             own.pool_idle.value(),

@@ -134,6 +134,8 @@ metrics! {
         "Requests answered by each worker."
     WorkerDelay "cardea_worker_delay_seconds" Gauge ["worker"]
         "How long work waited for the worker just now."
+    WorkerWaiting "cardea_worker_requests_waiting" Gauge ["worker"]
+        "Requests of HTTP/2 that wait for the worker to begin with them, while it finishes others."
     WorkerBuffers "cardea_worker_buffers_in_use" Gauge ["worker"]
         "Buffers that connections of the worker hold now."
     WorkerIdleConnections "cardea_worker_idle_upstream_connections" Gauge ["worker"]

@@ -215,6 +215,11 @@ impl WorkerMetrics {
         self.cells.own.pool_idle.set(connections as u64);
     }
 
+    /// Says how many requests wait for the worker to begin with them.
+    pub fn set_requests_waiting(&self, requests: usize) {
+        self.cells.own.requests_waiting.set(requests as u64);
+    }
+
     /// Says how many buffers the worker's connections hold.
     pub fn set_buffers_in_use(&self, buffers: usize) {
         self.cells.own.buffers_in_use.set(buffers as u64);

@@ -33,6 +33,8 @@ pub(super) struct Begun {
     caller: Rc<Caller>,
     request: Box<Request>,
     read: Result<HeadFacts, Refused>,
+    /// When its head was complete, if it could not start at once.
+    pub(super) arrived: Option<Instant>,
 }
 
 /// Begins the exchange of a stream whose head is there.
@@ -81,6 +83,7 @@ pub(super) fn begin(
         caller: Rc::clone(caller),
         request,
         read,
+        arrived: None,
     };
     runner::run(worker, begun);
 }
@@ -108,6 +111,7 @@ pub(super) fn begin_upgraded(
         caller: Rc::clone(caller),
         request,
         read: Ok(facts),
+        arrived: None,
     };
     runner::run(hub.worker(), begun);
     Ok(())
@@ -181,6 +185,7 @@ pub(super) async fn serve(begun: Begun) {
         caller,
         request,
         read,
+        arrived,
     } = begun;
     let worker = Rc::clone(stream.hub().worker());
     let worker = &worker;
@@ -191,6 +196,11 @@ pub(super) async fn serve(begun: Begun) {
         return;
     };
     let mut exchange = admit::open(worker, &snapshot, plan, &caller.client, request);
+    if let Some(arrived) = arrived {
+        // That it had to wait says nothing about its upstream.
+        exchange.upstream.turn = Some(exchange.started);
+        exchange.started = arrived;
+    }
     let is_malformed = read.is_err();
     let is_upgrade = matches!(read, Ok(facts) if facts.is_upgrade);
     let client = ClientSide {
