@@ -12,10 +12,34 @@ use cardea_tests::gateway::Site;
 use cardea_tests::process::{Process, run, run_on};
 use cardea_tests::tool::python_with_grpc;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/calls.py");
+/// A script that is a server and a client of a service.
+#[derive(Clone, Copy)]
+struct Script {
+    path: &'static str,
+    service: &'static str,
+}
+
+const CALLS: Script = Script {
+    path: concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/calls.py"),
+    service: "test.Calls",
+};
+
+const INTEROP: Script = Script {
+    path: concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/strangers/interop.py"),
+    service: "grpc.testing.TestService",
+};
+
+/// The configuration with a server of TLS.
+fn over_tls() -> String {
+    CONFIG.replace(
+        "protocol: http2",
+        "tls: { ca: authority.pem, server_name: a.test }",
+    )
+}
 
 /// A gateway in front of a server of gRPC: the listener `web` without TLS, `secure` with it.
 pub(super) struct Calls {
+    script: Script,
     pub(super) server: Process,
     address: SocketAddr,
     pub(super) gateway: Gateway,
@@ -35,9 +59,9 @@ domains:
     routes:
 "#;
 
-/// A server of the service that these arguments name; with a chain and a key it is one of TLS.
-fn serve(arguments: &[&str]) -> (Process, SocketAddr) {
-    let arguments = [&[SCRIPT, "serve"], arguments].concat();
+/// A script's server of the service that these arguments name; with a chain and a key it is one of TLS.
+fn serve(script: Script, arguments: &[&str]) -> (Process, SocketAddr) {
+    let arguments = [&[script.path, "serve"], arguments].concat();
     let server = Process::start(&mut python_with_grpc(&arguments));
     let port = server.stdout.wait_for("its port", |text| {
         text.strip_prefix("port ")?.trim().parse::<u16>().ok()
@@ -48,16 +72,15 @@ fn serve(arguments: &[&str]) -> (Process, SocketAddr) {
 impl Calls {
     /// With these routes.
     pub(super) fn start(routes: &str) -> Self {
-        Self::with(CONFIG, routes)
+        Self::with(CALLS, CONFIG, routes)
     }
 
     /// As `start`, with a server of TLS.
     pub(super) fn start_secure(routes: &str) -> Self {
-        let tls = "tls: { ca: authority.pem, server_name: a.test }";
-        Self::with(&CONFIG.replace("protocol: http2", tls), routes)
+        Self::with(CALLS, &over_tls(), routes)
     }
 
-    fn with(config: &str, routes: &str) -> Self {
+    fn with(script: Script, config: &str, routes: &str) -> Self {
         let site = Site::new();
         let authority = Authority::new("clients trust this");
         authority.issue(&["a.test"]).save(site.path(), "main");
@@ -65,11 +88,12 @@ impl Calls {
         let [chain, key] = ["main.pem", "main.key"].map(|name| site.path().join(name));
         let [chain, key] = [&chain, &key].map(|path| path.to_str().expect("a plain path"));
         let (server, address) = match config.contains("server_name") {
-            true => serve(&["test.Calls", chain, key]),
-            false => serve(&["test.Calls"]),
+            true => serve(script, &[script.service, chain, key]),
+            false => serve(script, &[script.service]),
         };
         let gateway = site.start(&format!("{config}{routes}"), &[("calls", &address)]);
         Self {
+            script,
             server,
             address,
             gateway,
@@ -87,7 +111,7 @@ impl Calls {
     #[track_caller]
     fn call(&self, listener: &str, scenario: &str) -> String {
         let (address, certificate) = self.target(listener);
-        let arguments = [SCRIPT, "call", &address, &certificate, scenario];
+        let arguments = [self.script.path, "call", &address, &certificate, scenario];
         let finished = run(&mut python_with_grpc(&arguments));
         assert_eq!(finished.code, Some(0), "{scenario}: {}", finished.stderr);
         finished.stdout
@@ -117,6 +141,38 @@ fn calls_of_every_kind_pass() {
     calls.check("large", "True\n");
 }
 
+/// The cases of gRPC's own interoperability tests.
+#[test]
+fn the_interoperability_cases_pass() {
+    const CASES: [&str; 18] = [
+        "empty_unary",
+        "large_unary",
+        "client_compressed_unary",
+        "server_compressed_unary",
+        "client_streaming",
+        "client_compressed_streaming",
+        "server_streaming",
+        "server_compressed_streaming",
+        "ping_pong",
+        "empty_stream",
+        "custom_metadata",
+        "status_code_and_message",
+        "special_status_message",
+        "unimplemented_method",
+        "unimplemented_service",
+        "cancel_after_begin",
+        "cancel_after_first_response",
+        "timeout_on_sleeping_server",
+    ];
+    for config in [CONFIG, &over_tls()] {
+        let calls = Calls::with(INTEROP, config, TO_CALLS);
+        for listener in ["web", "secure"] {
+            let passed = calls.call(listener, "all");
+            assert_eq!(passed.lines().collect::<Vec<_>>(), CASES, "{listener}");
+        }
+    }
+}
+
 #[test]
 fn a_status_arrives_with_its_message_and_trailers() {
     let calls = Calls::start(TO_CALLS);
@@ -138,7 +194,7 @@ fn a_cancelled_call_ends_at_the_server() {
     let (address, certificate) = calls.target("web");
     let (reader, writer) = pipe().expect("a pipe");
     let calling = thread::spawn(move || {
-        let arguments = [SCRIPT, "call", &address, &certificate, "cancel"];
+        let arguments = [CALLS.path, "call", &address, &certificate, "cancel"];
         run_on(&mut python_with_grpc(&arguments), Stdio::from(reader))
     });
     calls.server.stdout.wait_for_line("hanging");
@@ -193,13 +249,13 @@ fn a_deadline_that_the_gateway_keeps_alone() {
 
 #[test]
 fn services_go_to_servers_of_their_own() {
-    let (_other_server, other) = serve(&["test.Others"]);
+    let (_other_server, other) = serve(CALLS, &["test.Others"]);
     let others = format!("upstreams:\n  others: {{ endpoints: [\"{other}\"], protocol: http2 }}\n");
     let config = CONFIG.replace("upstreams:\n", &others);
     let routes = "      - { match: [{ grpc: { service: test.Calls } }], to: calls }\n\
         \x20     - { match: [{ grpc: { service: test.Others, method: Unary } }], to: others }\n\
         \x20     - { match: [{ path: { prefix: / }, methods: [POST] }], policies: { respond: { status: 403 } } }\n";
-    let calls = Calls::with(&config, routes);
+    let calls = Calls::with(CALLS, &config, routes);
     let refused = "PERMISSION_DENIED The route answers by itself.";
     let expected = format!(
         "test.Calls/Unary OK\n\
