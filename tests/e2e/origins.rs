@@ -363,3 +363,26 @@ fn a_client_that_resets_ends_the_origins_work() {
     assert_eq!(line["reason"], "client_closed");
     assert_eq!(line["status"], 499);
 }
+
+#[test]
+fn a_client_that_resets_amid_a_silent_answer_ends_it() {
+    let ended = Arc::new(Gate::default());
+    let noticed = Arc::clone(&ended);
+    let origin = Origin::serve(move |connection: &mut Connection| {
+        connection.request();
+        connection.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n");
+        connection.fill().expect_err("nothing more to read");
+        noticed.open();
+    });
+    let gateway = plain(&origin);
+    let mut client = gateway.client();
+    client.send(get("a.test", "/", ""));
+    while !client.unread().ends_with(b"part\r\n") {
+        client.fill().expect("the first part");
+    }
+    client.into_wire().reset();
+    ended.wait();
+    let line = gateway.log_line("the exchange", |line| line["host"] == "a.test");
+    assert_eq!(line["reason"], "client_closed");
+    assert_eq!(line["status"], 200);
+}

@@ -98,7 +98,7 @@ impl Relay<'_> {
             if self.try_splice(socket).await? {
                 return Ok(());
             }
-            let next = self.body.next(&self.worker.buffers).await;
+            let next = self.next_unless_reset().await?;
             match next.map_err(|error| origin_fault(&error))? {
                 Some(piece) => self.send_piece(socket, piece).await?,
                 // Asking also gave the last piece back to the buffer, which is now empty unless
@@ -131,7 +131,7 @@ impl Relay<'_> {
                 Ok(None) if !self.body.is_done() => {
                     let room = stream.room(&mut self.pace).await;
                     room.map_err(|error| client_fault(&error))?;
-                    self.next_unless_reset(stream).await?
+                    self.next_unless_reset().await?
                 }
                 other => other,
             };
@@ -152,15 +152,14 @@ impl Relay<'_> {
         }
     }
 
-    /// The next piece, unless the client gives the stream up meanwhile: then nobody waits for it.
+    /// The next piece, unless the client gives the exchange up meanwhile: then nobody waits for it.
     async fn next_unless_reset(
         &mut self,
-        stream: &Stream,
     ) -> Result<Result<Option<Range<usize>>, BodyError>, Reason> {
         let mut receiving = pin!(self.body.next(&self.worker.buffers));
         poll_fn(|cx| match receiving.as_mut().poll(cx) {
             Poll::Ready(received) => Poll::Ready(Ok(received)),
-            Poll::Pending if stream.poll_reset(cx).is_ready() => {
+            Poll::Pending if self.client.poll_reset(cx).is_ready() => {
                 Poll::Ready(Err(Reason::ClientClosed))
             }
             Poll::Pending => Poll::Pending,
