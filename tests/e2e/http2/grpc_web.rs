@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cardea_tests::http2::request;
-use cardea_tests::origin::Connection;
+use cardea_tests::origin::{self, Connection};
 use cardea_tests::process::run;
 use cardea_tests::tool::node_with_grpc_web;
 use cardea_tests::wait::Gate;
@@ -318,6 +318,54 @@ fn a_message_is_there_before_the_next() {
     let last = BASE64.encode(b"\x80\0\0\0\x10grpc-status: 0\r\n");
     let response = client.response();
     assert!(response.text().ends_with(&last), "{}", response.text());
+}
+
+#[test]
+fn messages_may_be_compressed() {
+    // The mark of a compressed message and what is in it are nobody's business on the way.
+    let compressed = [&[1, 0, 0, 0, 3][..], b"\x1f\x8b!"].concat();
+    let answer = format!(
+        "{BEGINNING}8\r\n{}\r\n0\r\nGrpc-Status: 0\r\n\r\n",
+        "\u{1}\0\0\0\u{3}abc"
+    );
+    let origin = Origin::serve(origin::answering(answer));
+    let gateway = translating(&origin);
+    let mut client = gateway.client();
+    let head = post("application/grpc-web+proto", compressed.len());
+    let encoding = "\r\nGrpc-Encoding: gzip\r\nGrpc-Accept-Encoding: gzip\r\n\r\n";
+    client.send(head.replace("\r\n\r\n", encoding));
+    client.send(&compressed);
+    let frames = frames(&client.response().body);
+    assert_eq!(frames[0], (1, b"abc".to_vec()));
+    let request = origin.only_request();
+    assert_eq!(request.body, compressed);
+    for name in ["grpc-encoding", "grpc-accept-encoding"] {
+        assert_eq!(request.field(name), Some("gzip"), "{name}");
+    }
+}
+
+#[test]
+fn the_limit_of_a_body_counts_what_is_decoded() {
+    let origin = Origin::serve(origin::answering(format!(
+        "{BEGINNING}0\r\nGrpc-Status: 0\r\n\r\n"
+    )));
+    let gateway = with_routes(
+        &origin,
+        &["{ policies: { grpc_web: true, body_limit: 100 }, to: origin }"],
+    );
+    let ask = |bytes: usize| {
+        let sent = BASE64.encode(&message(&vec![b'a'; bytes - 5]));
+        let chunked = post(TEXT, 0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+        let mut client = gateway.client();
+        client.send(chunked);
+        client.send(format!("{:x}\r\n{sent}\r\n0\r\n\r\n", sent.len()));
+        client.response()
+    };
+    // 100 bytes are 136 as text.
+    assert_eq!(ask(100).status, 200);
+    assert_eq!(origin.only_request().body.len(), 100);
+    let refused = String::from_utf8_lossy(&ask(101).body).into_owned();
+    assert_eq!(origin.requests().len(), 1, "{refused}");
 }
 
 #[test]
