@@ -255,6 +255,9 @@ impl Explanation<'_> {
         for policy in route.chain.iter() {
             println!("  {}: {}", policy.name(), policy.summary());
         }
+        if route.grpc_web {
+            println!("  grpc_web: a call of gRPC-Web goes on as one of gRPC");
+        }
         for backend in &route.backends {
             let name = &backend.upstream.name;
             let settings = self

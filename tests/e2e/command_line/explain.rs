@@ -18,6 +18,7 @@ domains:
         policies: { rewrite: { path: { replace_prefix: / } } }
         to: app
       - name: rest
+        policies: { grpc_web: true }
         to: app
 upstreams:
   app: { endpoints: ["127.0.0.1:3000"] }
@@ -60,7 +61,7 @@ fn the_route_and_why_the_others_lost() {
     );
     assert_explained(
         &["POST", "http://a.test/other"],
-        &["rest", "127.0.0.1:3000"],
+        &["rest", "grpc_web", "127.0.0.1:3000"],
     );
 }
 
