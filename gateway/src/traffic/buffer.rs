@@ -88,11 +88,10 @@ impl Buffers {
 
     /// Takes an output buffer back.
     pub fn give_output(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0 {
-            return;
-        }
         buffer.clear();
         match buffer.capacity() {
+            // It is none of ours: whoever wrote it began with nothing.
+            ..OUTPUT_BYTES => {}
             OUTPUT_BYTES..=OUTPUT_BYTES_KEPT_MAX => self.give(&self.outputs, buffer),
             LARGE_OUTPUT_BYTES => self.give(&self.large_outputs, buffer),
             _ => self.in_use.set(self.in_use.get().saturating_sub(1)),
@@ -323,6 +322,8 @@ mod tests {
         let mut out = buffers.take_output();
         buffers.widen_output(&mut out, BODY_BYTES);
         assert_eq!(out.as_ptr(), place);
+        buffers.give_output(vec![0; 17]);
+        assert_eq!(buffers.in_use(), 1, "what was not taken is not counted");
         buffers.give_output(out);
         assert_eq!(buffers.in_use(), 0);
     }
