@@ -1,10 +1,10 @@
 //! Origins that misbehave: the client gets a response with a reason, or can tell that the one it
 //! got is not whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use cardea_tests::origin::{self, Connection};
-use cardea_tests::wait::Gate;
+use cardea_tests::wait::{BOUND, Gate};
 use cardea_tests::wire::Broken;
 use cardea_tests::{Ending, Gateway, Origin, Response};
 
@@ -195,16 +195,21 @@ fn bytes_after_a_response_are_nobodys() {
 
 #[test]
 fn bytes_on_an_idle_connection_are_nobodys() {
-    let origin = Origin::serve(|connection: &mut Connection| {
+    let (announced, is_announced) = mpsc::channel();
+    let origin = Origin::serve(move |connection: &mut Connection| {
         while connection.request().is_some() {
             connection.answer(origin::ok("mine"));
             // Some origins announce a timeout before they close.
             connection.answer("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+            announced.send(()).expect("the test goes on");
         }
     });
     let gateway = plain(&origin);
     for _ in 0..4 {
         assert_eq!(gateway.get("a.test", "/").text(), "mine");
+        // What comes after the next request was sent cannot be told from its answer.
+        let came = is_announced.recv_timeout(BOUND);
+        came.expect("the origin announces its timeout");
     }
 }
 
