@@ -83,7 +83,11 @@ pub fn sslyze(arguments: &[&str]) -> Finished {
 /// If it is missing.
 #[track_caller]
 pub fn python_with_grpc(arguments: &[&str]) -> Command {
-    command(installed("grpcio/bin/python3"), arguments)
+    // It writes nothing beside the scripts.
+    command(
+        installed("grpcio/bin/python3"),
+        &[&["-B"], arguments].concat(),
+    )
 }
 
 /// Node.js with clients of gRPC-Web: the script is told first where its packages are.
