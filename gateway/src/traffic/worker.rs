@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::access_log::WorkerLog;
 use super::buffer::Buffers;
-use super::connection::http2::Runners;
+use super::connection::http2::{Runners, start_waiting};
 use super::connection::{self, Ticket};
 use super::exchange::{Client, Request};
 use super::forward::ResponseParts;
@@ -179,6 +179,7 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
             responses: RefCell::default(),
         });
         tokio::task::spawn_local(turn_wheel(Rc::clone(&worker)));
+        tokio::task::spawn_local(start_waiting(Rc::clone(&worker)));
         tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
         obey(&worker, &mut commands).await;
         worker.log.flush();

@@ -19,6 +19,7 @@ use cardea_http2::{Event, Fault, Role};
 
 use super::upgrade::Turned;
 use super::{LINGER_TIME_MAX, Ticket};
+use crate::telemetry::metrics::ListenerSlotId;
 use crate::traffic::buffer::Inbound;
 use crate::traffic::exchange::Client;
 use crate::traffic::http2::{Hub, Loss, write, write_rest};
@@ -29,7 +30,7 @@ use crate::traffic::worker::Worker;
 mod exchange;
 mod runner;
 
-pub use runner::Runners;
+pub use runner::{Runners, start_waiting};
 
 /// How long a client has to hear that the connection ends before its new streams are ignored.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
@@ -231,11 +232,9 @@ impl Driver<'_> {
         if !self.hub.codec().is_wasteful(worker.wheel.now_ms()) {
             return;
         }
-        let snapshot = worker.snapshot.of(self.caller.ticket.listener());
-        if let Some(plan) = snapshot.listener(self.caller.ticket.listener()) {
-            worker.metrics.http2_paused(plan.slot.id());
+        if let Some(slot) = self.slot() {
+            worker.metrics.http2_paused(slot);
         }
-        drop(snapshot);
         Box::pin(tokio::time::sleep(PAUSE)).await;
     }
 
@@ -375,12 +374,18 @@ impl Driver<'_> {
         }
     }
 
+    /// Where the connection is counted.
+    fn slot(&self) -> Option<ListenerSlotId> {
+        let listener = self.caller.ticket.listener();
+        let snapshot = self.hub.worker().snapshot.of(listener);
+        snapshot.listener(listener).map(|plan| plan.slot.id())
+    }
+
     /// Counts a rule that the client broke.
     fn count_fault(&self, fault: Fault) {
         let worker = self.hub.worker();
-        let snapshot = worker.snapshot.of(self.caller.ticket.listener());
-        if let Some(plan) = snapshot.listener(self.caller.ticket.listener()) {
-            worker.metrics.http2_fault(plan.slot.id(), fault);
+        if let Some(slot) = self.slot() {
+            worker.metrics.http2_fault(slot, fault);
         }
         tracing::debug!(peer = %self.caller.client.peer, fault = fault.as_str(), "http2_fault");
     }

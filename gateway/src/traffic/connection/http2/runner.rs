@@ -33,7 +33,6 @@ pub struct Runners {
     idle: RefCell<Vec<Rc<Runner>>>,
     busy: Cell<usize>,
     waiting: RefCell<VecDeque<Begun>>,
-    has_starter: Cell<bool>,
     starter: RefCell<Option<Waker>>,
 }
 
@@ -64,9 +63,6 @@ pub(super) fn run(worker: &Rc<Worker>, mut begun: Begun) {
     }
     begun.arrived = Some(Instant::now());
     waiting.push_back(begun);
-    if !runners.has_starter.replace(true) {
-        tokio::task::spawn_local(start_waiting(Rc::clone(worker)));
-    }
     // Woken once only: it goes on by itself, turn by turn.
     if let Some(starter) = runners.starter.take() {
         starter.wake();
@@ -90,8 +86,8 @@ fn start(worker: &Rc<Worker>, begun: Begun) {
     }
 }
 
-/// Starts those that wait, a few in each turn of the worker's loop.
-async fn start_waiting(worker: Rc<Worker>) {
+/// Starts those that wait, a few in each turn of the worker's loop: a task of the worker.
+pub async fn start_waiting(worker: Rc<Worker>) {
     loop {
         poll_fn(|cx| worker.runners.poll_waiting(cx)).await;
         for _ in 0..BEGUN_PER_TURN {
